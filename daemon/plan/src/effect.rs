@@ -1,0 +1,114 @@
+//! What a plugin may ask the world for while a controller call runs: its imports as data, and their answers.
+
+use crate::plugin::RefusalKind;
+use crate::request::Context;
+use serde::{Deserialize, Serialize};
+
+/// One call of an import that leaves the plugin process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// The interface `files`.
+    Files(FilesEffect),
+}
+
+/// The interface `files`: volumes as sparse files in a folder that the operator granted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesEffect {
+    /// The grant's name.
+    pub folder: String,
+    /// What to do there.
+    pub verb: FilesVerb,
+}
+
+/// What can be done in a granted folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilesVerb {
+    /// Makes a sparse file with its properties in one atomic step; the one that exists already is returned untouched.
+    Create {
+        /// The file's name.
+        name: String,
+        /// In bytes.
+        size: u64,
+        /// Kept with the file, at most 3 KiB in all.
+        properties: Context,
+    },
+    /// Looks.
+    Stat {
+        /// The file's name.
+        name: String,
+    },
+    /// Grows a file; never shrinks one.
+    Grow {
+        /// The file's name.
+        name: String,
+        /// In bytes.
+        size: u64,
+    },
+    /// Deletes; not there is as good.
+    Delete {
+        /// The file's name.
+        name: String,
+    },
+    /// Lists in the order of names.
+    List {
+        /// Names after this one; empty from the beginning.
+        after: String,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Free room.
+    Room,
+}
+
+/// What an effect answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EffectAnswer {
+    /// Of `create`: the file, and whether this call made it.
+    Created {
+        /// The file as it is now.
+        file: FileFacts,
+        /// It did not exist before.
+        is_new: bool,
+    },
+    /// Of `stat`; `None` where there is no such file.
+    File(Option<FileFacts>),
+    /// Of `grow`.
+    Grown(FileFacts),
+    /// Of `delete`.
+    Deleted,
+    /// Of `list`.
+    Files(Vec<FileFacts>),
+    /// Of `room`, in bytes.
+    Room {
+        /// Free for us.
+        available: u64,
+        /// The file system's size.
+        total: u64,
+    },
+}
+
+/// A file in a granted folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// Its name.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// As given at its making.
+    pub properties: Context,
+}
+
+/// An effect was refused by the daemon or failed in the world. The plugin sees kind and words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct EffectError {
+    /// The kind: the same list that a plugin refuses with.
+    pub kind: RefusalKind,
+    /// For the plugin's log and its own refusal.
+    pub message: String,
+}
+
+/// Is `name` fit to be a file in a granted folder? One component of 1 to 200 letters, digits, `-`, `_`, `.`, not beginning with a dot.
+pub fn is_file_name(name: &str) -> bool {
+    (1..=200).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}

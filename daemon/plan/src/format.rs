@@ -1,0 +1,177 @@
+//! May this device be formatted? The one place that decides (law 5).
+
+use crate::attach::Content;
+use crate::capability::FilesystemKind;
+use crate::failure::{Failure, Reason};
+use crate::step::{Backing, Probe, Writable};
+use serde::{Deserialize, Serialize};
+
+/// What was noted durably about formatting a volume on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatNote {
+    /// The source that was formatted: a note about another one says nothing about this one.
+    pub backing: Backing,
+    /// How far it came.
+    pub state: FormatState,
+}
+
+/// How far formatting came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FormatState {
+    /// mkfs may have run; nothing was mounted yet, so there is nothing of a user's on it.
+    Begun,
+    /// mkfs succeeded. From here on it is never formatted again.
+    Finished,
+    /// The operator allowed it once (`windlass volumes allow-format`).
+    Allowed,
+}
+
+/// What to do with a device before it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Mount it as what it is.
+    Use,
+    /// mkfs first.
+    Format {
+        /// Why that is safe: goes into the log.
+        because: String,
+    },
+}
+
+/// The facts that the decision is made from.
+#[derive(Debug, Clone)]
+pub struct Evidence<'a> {
+    /// What is on the device.
+    pub probe: &'a Probe,
+    /// The device's source.
+    pub backing: &'a Backing,
+    /// How the volume came into being, says the driver.
+    pub content: Content,
+    /// The controller or the operator vouches that the volume is one that Windlass made (`windlass.io/source` was checked).
+    pub is_ours: bool,
+    /// What was noted on this node, if anything.
+    pub note: Option<&'a FormatNote>,
+    /// The file system that belongs on it.
+    pub kind: FilesystemKind,
+    /// A device that is to be read only is never formatted.
+    pub writable: Writable,
+}
+
+/// Decides, or says why neither will do and what the way out is.
+pub fn decide(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
+    // A source without a birth time could be another file with the same inode: a note about it then only ever forbids.
+    let note = evidence.note.filter(|note| note.backing == *evidence.backing);
+    let state = note.map(|note| note.state);
+    let may_repeat = evidence.backing.born_ns != 0;
+    match evidence.probe {
+        Probe::Holds { kind: Some(kind), .. } if *kind == evidence.kind && state != Some(FormatState::Begun) => Ok(Decision::Use),
+        _ if evidence.writable == Writable::ReadOnly => refuse_read_only(evidence),
+        Probe::Unknown { why } if state != Some(FormatState::Begun) => {
+            Err(Failure::new(Reason::CannotTell, format!("cannot tell what is on the volume, so it is neither formatted nor mounted: {why}")))
+        }
+        // Begun and not finished: what is there was left by our own mkfs, which nobody has mounted since.
+        Probe::Holds { .. } | Probe::Unknown { .. } if state == Some(FormatState::Begun) && may_repeat && evidence.content == Content::Blank => {
+            Ok(Decision::Format { because: "an earlier format of this volume was begun here and not finished, and it was never mounted".to_owned() })
+        }
+        Probe::Holds { what, .. } => {
+            Err(Failure::new(Reason::HoldsOtherContent, format!("the volume holds {what}, not {}; it is left untouched", evidence.kind)))
+        }
+        Probe::Unknown { why } => {
+            Err(Failure::new(Reason::CannotTell, format!("cannot tell what is on the volume, so it is neither formatted nor mounted: {why}")))
+        }
+        Probe::Blank { proof } => decide_blank(evidence, state, proof),
+    }
+}
+
+fn decide_blank(evidence: &Evidence<'_>, state: Option<FormatState>, proof: &str) -> Result<Decision, Failure> {
+    let way_out = "if it may be formatted, say so with `windlass volumes allow-format ID`";
+    if state == Some(FormatState::Allowed) {
+        return Ok(Decision::Format { because: format!("the operator allowed it, and {proof}") });
+    }
+    if state == Some(FormatState::Finished) {
+        return Err(Failure::new(
+            Reason::NoProof,
+            format!("the volume was formatted on this node before and is blank now: its data is gone or it is not the same volume; {way_out}"),
+        ));
+    }
+    if evidence.content == Content::Copy {
+        return Err(Failure::new(Reason::NoProof, format!("the volume should be a copy of another and is blank, so it is not formatted; {way_out}")));
+    }
+    if !evidence.is_ours {
+        return Err(Failure::new(Reason::NoProof, format!("the volume is blank, but nothing proves that Windlass made it; {way_out}")));
+    }
+    Ok(Decision::Format { because: proof.to_owned() })
+}
+
+fn refuse_read_only(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
+    let found = match evidence.probe {
+        Probe::Blank { .. } => "is blank".to_owned(),
+        Probe::Holds { what, .. } => format!("holds {what}"),
+        Probe::Unknown { why } => format!("cannot be recognised ({why})"),
+    };
+    Err(Failure::new(Reason::HoldsOtherContent, format!("the volume is wanted read-only and {found}, so there is no {} to show", evidence.kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKING: Backing = Backing { device: 1, inode: 2, born_ns: 3 };
+
+    fn blank() -> Probe {
+        Probe::Blank { proof: "no data in 0..1".into() }
+    }
+    fn holds(what: &str, kind: Option<FilesystemKind>) -> Probe {
+        Probe::Holds { what: what.into(), kind }
+    }
+    fn unknown() -> Probe {
+        Probe::Unknown { why: "read error".into() }
+    }
+
+    fn check(probe: &Probe, content: Content, is_ours: bool, note: Option<(Backing, FormatState)>, writable: Writable) -> Result<bool, Reason> {
+        let note = note.map(|(backing, state)| FormatNote { backing, state });
+        let evidence = Evidence { probe, backing: &BACKING, content, is_ours, note: note.as_ref(), kind: FilesystemKind::Ext4, writable };
+        decide(&evidence).map(|d| matches!(d, Decision::Format { .. })).map_err(|failure| failure.reason)
+    }
+
+    #[test]
+    fn only_proof_formats() {
+        use Content::{Blank, Copy};
+        use FormatState::{Allowed, Begun, Finished};
+        use Writable::{ReadOnly, ReadWrite};
+        let ext4 = holds("ext4", Some(FilesystemKind::Ext4));
+        let xfs = holds("xfs", Some(FilesystemKind::Xfs));
+        let luks = holds("crypto_LUKS", None);
+        let other = Backing { inode: 9, ..BACKING };
+        let ageless = Backing { born_ns: 0, ..BACKING };
+        for (probe, content, is_ours, note, writable, want) in [
+            (&blank(), Blank, true, None, ReadWrite, Ok(true)),
+            (&blank(), Blank, true, None, ReadOnly, Err(Reason::HoldsOtherContent)),
+            (&blank(), Blank, false, None, ReadWrite, Err(Reason::NoProof)),
+            (&blank(), Copy, true, None, ReadWrite, Err(Reason::NoProof)),
+            (&blank(), Blank, true, Some((BACKING, Begun)), ReadWrite, Ok(true)),
+            (&blank(), Blank, true, Some((BACKING, Finished)), ReadWrite, Err(Reason::NoProof)),
+            (&blank(), Blank, true, Some((other.clone(), Finished)), ReadWrite, Ok(true)),
+            (&blank(), Copy, false, Some((BACKING, Allowed)), ReadWrite, Ok(true)),
+            (&ext4, Blank, true, None, ReadWrite, Ok(false)),
+            (&ext4, Copy, false, None, ReadOnly, Ok(false)),
+            (&ext4, Blank, true, Some((BACKING, Finished)), ReadWrite, Ok(false)),
+            (&ext4, Blank, true, Some((BACKING, Allowed)), ReadWrite, Ok(false)),
+            (&ext4, Blank, true, Some((BACKING, Begun)), ReadWrite, Ok(true)),
+            (&ext4, Copy, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::HoldsOtherContent)),
+            (&ext4, Blank, true, Some((BACKING, Begun)), ReadOnly, Err(Reason::HoldsOtherContent)),
+            (&xfs, Blank, true, None, ReadWrite, Err(Reason::HoldsOtherContent)),
+            (&luks, Blank, true, Some((BACKING, Allowed)), ReadWrite, Err(Reason::HoldsOtherContent)),
+            (&luks, Blank, true, Some((other, Begun)), ReadWrite, Err(Reason::HoldsOtherContent)),
+            (&unknown(), Blank, true, None, ReadWrite, Err(Reason::CannotTell)),
+            (&unknown(), Blank, true, Some((BACKING, Allowed)), ReadWrite, Err(Reason::CannotTell)),
+            (&unknown(), Blank, true, Some((BACKING, Finished)), ReadWrite, Err(Reason::CannotTell)),
+            (&unknown(), Blank, true, Some((BACKING, Begun)), ReadWrite, Ok(true)),
+            (&unknown(), Blank, true, Some((ageless, Begun)), ReadWrite, Err(Reason::CannotTell)),
+        ] {
+            let got = check(probe, content, is_ours, note.clone(), writable);
+            assert_eq!(got, want, "{probe:?} {content:?} ours={is_ours} note={note:?} {writable:?}");
+        }
+    }
+}
