@@ -1,0 +1,83 @@
+//! Between the engine and a worker: one question, one answer, for one volume a lease.
+
+use serde::{Deserialize, Serialize};
+use windlass_plan::failure::Failure;
+use windlass_plan::ids::VolumeKey;
+use windlass_plan::paths::{HostPath, Place, Roots};
+use windlass_plan::step::{Device, Observed, Outcome, Step, Undo, Usage};
+
+/// The first frame to a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setup {
+    /// The folders that it may mount beneath; it opens each once.
+    pub roots: Roots,
+    /// Where the volumes' lock files are.
+    pub locks: HostPath,
+}
+
+/// A question to a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Ask {
+    /// Take the volume's lock, waiting so long at the most.
+    Lease {
+        /// The volume.
+        volume: VolumeKey,
+        /// Milliseconds to wait for an earlier worker that still holds it.
+        patience_ms: u64,
+    },
+    /// Look what the kernel shows of the leased volume.
+    Observe,
+    /// Do a step.
+    Do(Step),
+    /// Undo a step.
+    Undo(Undo),
+    /// Look how full it is.
+    Usage(Place),
+    /// Is there a file of this name in this folder?
+    SourceExists {
+        /// The folder.
+        folder: HostPath,
+        /// The file.
+        name: String,
+    },
+    /// Let the volume go.
+    Release {
+        /// Nothing of it is left on this node: its lock file goes as well.
+        is_gone: bool,
+    },
+    /// Every device on this node that carries a mark. Needs no lease.
+    Survey,
+}
+
+/// A worker's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Answer {
+    /// To `Lease` and `Release`.
+    Ok,
+    /// To `Observe`.
+    Observed(Observed),
+    /// To `Do` and `Undo`.
+    Outcome(Outcome),
+    /// To `Usage`.
+    Usage(Usage),
+    /// To `SourceExists`.
+    Exists(bool),
+    /// To `Survey`.
+    Survey(Vec<Marked>),
+    /// To anything.
+    Failed(Failure),
+}
+
+/// A device that carries a mark, as sysfs shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// The first bits of the volume's key ([`VolumeKey::short`]).
+    pub short_key: u64,
+    /// The kernel's name.
+    pub device: String,
+    /// The backing file's path, as the kernel knows it.
+    pub backing: String,
+}
+
+/// A device, for answers to people.
+pub type AttachedDevice = Device;
