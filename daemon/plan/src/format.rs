@@ -61,7 +61,8 @@ pub struct Evidence<'a> {
 /// Decides, or says why neither will do and what the way out is.
 pub fn decide(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
     // A source without a birth time could be another file with the same inode: a note about it then only ever forbids.
-    let note = evidence.note.filter(|note| note.backing == *evidence.backing);
+    // The operator's word is about the volume, whatever file or image is behind it now; it counts for blank devices alone.
+    let note = evidence.note.filter(|note| note.state == FormatState::Allowed || note.backing == *evidence.backing);
     let state = note.map(|note| note.state);
     let may_repeat = evidence.backing.born_ns != 0;
     match evidence.probe {
@@ -154,6 +155,7 @@ mod tests {
             (&blank(), Blank, true, Some((BACKING, Finished)), ReadWrite, Err(Reason::NoProof)),
             (&blank(), Blank, true, Some((other.clone(), Finished)), ReadWrite, Ok(true)),
             (&blank(), Copy, false, Some((BACKING, Allowed)), ReadWrite, Ok(true)),
+            (&blank(), Copy, false, Some((other.clone(), Allowed)), ReadWrite, Ok(true)),
             (&ext4, Blank, true, None, ReadWrite, Ok(false)),
             (&ext4, Copy, false, None, ReadOnly, Ok(false)),
             (&ext4, Blank, true, Some((BACKING, Finished)), ReadWrite, Ok(false)),

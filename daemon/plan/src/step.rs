@@ -106,6 +106,8 @@ pub enum TargetKind {
     Folder,
     /// An empty file, `unlink`.
     File,
+    /// Whichever of the two is there: for a target whose record was lost.
+    Either,
 }
 
 /// How a step is undone. Speaks of identity, so that it is right whether or not the deed happened (law 2), and doing it twice is the

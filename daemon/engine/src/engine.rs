@@ -1,0 +1,136 @@
+//! The engine as a whole: what it is set up with, and how work on one volume begins.
+
+use crate::journal::Journal;
+use crate::notes::Notes;
+use crate::pool::{Launch, Pool};
+use crate::record::{Header, Record, VERSION};
+use crate::work::Work;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use windlass_plan::failure::Failure;
+use windlass_plan::ids::{DriverName, VolumeId, VolumeKey};
+use windlass_plan::paths::{HostPath, Roots};
+use windlass_wire::worker::{Marked, Setup};
+
+/// How long a new piece of work waits for a worker of an earlier daemon that still holds the volume.
+pub(crate) const PATIENCE_MS: u64 = 5_000;
+
+/// What an engine is set up with.
+pub struct Settings {
+    /// Tells daemons on one kernel apart.
+    pub instance: String,
+    /// The kernel's boot id.
+    pub boot: String,
+    /// Where volumes may be mounted.
+    pub roots: Roots,
+    /// The journal's folder, in /run.
+    pub journal: PathBuf,
+    /// The lock files' folder, in /run.
+    pub locks: HostPath,
+    /// The format notes' folder, in /var/lib.
+    pub notes: PathBuf,
+    /// How many external programs (mkfs, e2fsck) run at once.
+    pub programs: usize,
+}
+
+/// Carries out plans on this node.
+pub struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) journal: Journal,
+    pub(crate) notes: Notes,
+    pub(crate) programs: Semaphore,
+}
+
+impl Engine {
+    /// Forks the first workers, reads the journal and the notes. Undoing what was half done is [`Engine::recover`]'s.
+    pub fn start(settings: Settings, launch: Launch) -> io::Result<Self> {
+        std::fs::create_dir_all(settings.locks.as_str())?;
+        let pool = Pool::start(launch, Setup { roots: settings.roots.clone(), locks: settings.locks.clone() })?;
+        let (journal, unreadable) = Journal::open(&settings.journal, &settings.boot)?;
+        for file in unreadable {
+            tracing::error!(path = %file.path.display(), error = &file.error as &dyn std::error::Error, "a journal file was put aside; what it was about is found in the kernel instead");
+        }
+        let notes = Notes::open(&settings.notes)?;
+        let programs = Semaphore::new(settings.programs);
+        Ok(Self { settings, pool, journal, notes, programs })
+    }
+
+    /// The folders that volumes may be mounted beneath.
+    pub fn roots(&self) -> &Roots {
+        &self.settings.roots
+    }
+
+    /// What stands for a volume on this node.
+    pub fn key(&self, driver: &DriverName, volume: &VolumeId) -> VolumeKey {
+        VolumeKey::derive(&self.settings.instance, driver, volume)
+    }
+
+    /// Begins work on one volume: leases a worker, which takes the volume's lock. The caller holds the volume's claim.
+    pub fn open(&self, driver: &DriverName, volume: &VolumeId) -> Result<Work<'_>, Failure> {
+        let key = self.key(driver, volume);
+        let header = Header { version: VERSION, boot: self.settings.boot.clone(), driver: driver.clone(), volume: volume.clone(), key };
+        let lease = self.pool.lease(key, PATIENCE_MS)?;
+        Ok(Work::new(self, key, lease, self.journal.writer(header)))
+    }
+
+    /// Is anything recorded of the volume?
+    pub fn has_record(&self, driver: &DriverName, volume: &VolumeId) -> bool {
+        self.journal.find(&self.key(driver, volume)).is_some()
+    }
+
+    /// A copy of every record, for status.
+    pub fn records(&self) -> Vec<Record> {
+        self.journal.all()
+    }
+
+    /// Every device on this kernel that carries a mark, of this daemon or another.
+    pub fn survey(&self) -> Result<Vec<Marked>, Failure> {
+        self.pool.any()?.survey()
+    }
+
+    /// Is there such a file? Needs no volume.
+    pub fn source_exists(&self, folder: HostPath, name: String) -> Result<bool, Failure> {
+        self.pool.any()?.source_exists(folder, name)
+    }
+
+    /// The workers that wait for work, by process id.
+    pub fn idle_workers(&self) -> Vec<u32> {
+        self.pool.idle_pids()
+    }
+
+    /// The format notes.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+}
+
+/// Counts places; the n-plus-first waits.
+pub(crate) struct Semaphore {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Semaphore {
+    fn new(places: usize) -> Self {
+        Self { free: Mutex::new(places.max(1)), freed: Condvar::new() }
+    }
+
+    pub(crate) fn enter(&self) -> Place<'_> {
+        let mut free =
+            self.freed.wait_while(self.free.lock().unwrap_or_else(PoisonError::into_inner), |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Place(self)
+    }
+}
+
+/// A place in a semaphore, until it is dropped.
+pub(crate) struct Place<'a>(&'a Semaphore);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}

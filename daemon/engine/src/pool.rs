@@ -1,0 +1,195 @@
+//! Workers: processes forked before they are needed, leased for one volume at a time, replaced when they are lost.
+
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::sync::{Arc, Mutex, PoisonError};
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::ids::VolumeKey;
+use windlass_plan::step::{Observed, Outcome, Step, Undo, Usage};
+use windlass_plan::{paths::HostPath, paths::Place};
+use windlass_wire::frame;
+use windlass_wire::worker::{Answer, Ask, Marked, Setup};
+
+/// Starts a worker process and hands over our end of its socket. The daemon's business, since it knows the binary.
+pub type Launch = Box<dyn Fn() -> std::io::Result<(Child, UnixStream)> + Send + Sync>;
+
+/// How many workers wait for work when nothing goes on.
+const IDLE: usize = 2;
+
+/// All workers of a daemon.
+pub struct Pool {
+    launch: Launch,
+    setup: Setup,
+    idle: Mutex<Vec<Worker>>,
+}
+
+struct Worker {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Pool {
+    /// Forks the first workers, so that they have nothing of what the daemon opens later.
+    pub fn start(launch: Launch, setup: Setup) -> std::io::Result<Arc<Self>> {
+        let pool = Self { launch, setup, idle: Mutex::default() };
+        let first = (0..IDLE).map(|_| pool.fork()).collect::<Result<Vec<_>, _>>()?;
+        *pool.idle.lock().unwrap_or_else(PoisonError::into_inner) = first;
+        Ok(Arc::new(pool))
+    }
+
+    /// Takes a worker for `volume`, waiting up to `patience_ms` for an earlier worker that holds the volume's lock.
+    pub fn lease(self: &Arc<Self>, volume: VolumeKey, patience_ms: u64) -> Result<Lease, Failure> {
+        let mut lease = self.any()?;
+        match lease.ask(&Ask::Lease { volume, patience_ms })? {
+            Answer::Ok => Ok(lease),
+            other => Err(unexpected("lease", &other)),
+        }
+    }
+
+    /// A worker for questions that concern no one volume.
+    pub fn any(self: &Arc<Self>) -> Result<Lease, Failure> {
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let worker = match idle {
+                Some(mut worker) => match worker.child.try_wait() {
+                    Ok(None) => worker,
+                    _ => continue,
+                },
+                None => self.fork().map_err(|error| Failure::new(Reason::WorkerLost, format!("could not start a worker: {error}")))?,
+            };
+            return Ok(Lease { worker: Some(worker), pool: self.clone(), is_gone: false });
+        }
+    }
+
+    /// The workers that wait, by process id: for status and tests.
+    pub fn idle_pids(&self) -> Vec<u32> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|worker| worker.child.id()).collect()
+    }
+
+    fn fork(&self) -> std::io::Result<Worker> {
+        let (child, mut socket) = (self.launch)()?;
+        frame::write(&mut socket, &self.setup).map_err(std::io::Error::other)?;
+        Ok(Worker { child, socket })
+    }
+
+    fn put_back(&self, worker: Worker) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE * 4 {
+            idle.push(worker);
+        } else {
+            drop(idle);
+            retire(worker);
+        }
+    }
+}
+
+/// Lets a worker end by itself: its socket closes. The child is reaped by a thread, since it may take as long as the kernel does.
+fn retire(worker: Worker) {
+    let Worker { mut child, socket } = worker;
+    drop(socket);
+    let _ = std::thread::Builder::new().name("reap".into()).stack_size(64 << 10).spawn(move || child.wait());
+}
+
+/// A worker for the length of one piece of work. Dropped, it goes back to the pool; a lost one does not.
+pub struct Lease {
+    worker: Option<Worker>,
+    pool: Arc<Pool>,
+    is_gone: bool,
+}
+
+impl Lease {
+    fn ask(&mut self, ask: &Ask) -> Result<Answer, Failure> {
+        let lost =
+            |error: &frame::FrameError| Failure::new(Reason::WorkerLost, format!("the worker was lost while it worked on the volume ({error}); ask again"));
+        let Some(worker) = self.worker.as_mut() else {
+            return Err(Failure::new(Reason::WorkerLost, "the worker was lost before; ask again"));
+        };
+        let answer = frame::write(&mut worker.socket, ask).and_then(|()| frame::read(&mut worker.socket, frame::LIMIT));
+        match answer {
+            Ok(Answer::Failed(failure)) => Err(failure),
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let failure = lost(&error);
+                if let Some(worker) = self.worker.take() {
+                    retire(worker);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// The worker's process id; `None` once it is lost.
+    pub fn pid(&self) -> Option<u32> {
+        self.worker.as_ref().map(|worker| worker.child.id())
+    }
+
+    /// See [`Ask::Observe`].
+    pub fn observe(&mut self) -> Result<Observed, Failure> {
+        match self.ask(&Ask::Observe)? {
+            Answer::Observed(observed) => Ok(observed),
+            other => Err(unexpected("observe", &other)),
+        }
+    }
+
+    /// See [`Ask::Do`].
+    pub fn apply(&mut self, step: Step) -> Result<Outcome, Failure> {
+        match self.ask(&Ask::Do(step))? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            other => Err(unexpected("a step", &other)),
+        }
+    }
+
+    /// See [`Ask::Undo`].
+    pub fn undo(&mut self, undo: Undo) -> Result<Outcome, Failure> {
+        match self.ask(&Ask::Undo(undo))? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            other => Err(unexpected("an undo", &other)),
+        }
+    }
+
+    /// See [`Ask::Usage`].
+    pub fn usage(&mut self, place: Place) -> Result<Usage, Failure> {
+        match self.ask(&Ask::Usage(place))? {
+            Answer::Usage(usage) => Ok(usage),
+            other => Err(unexpected("usage", &other)),
+        }
+    }
+
+    /// See [`Ask::SourceExists`].
+    pub fn source_exists(&mut self, folder: HostPath, name: String) -> Result<bool, Failure> {
+        match self.ask(&Ask::SourceExists { folder, name })? {
+            Answer::Exists(exists) => Ok(exists),
+            other => Err(unexpected("a look at the source", &other)),
+        }
+    }
+
+    /// See [`Ask::Survey`].
+    pub fn survey(&mut self) -> Result<Vec<Marked>, Failure> {
+        match self.ask(&Ask::Survey)? {
+            Answer::Survey(marked) => Ok(marked),
+            other => Err(unexpected("a survey", &other)),
+        }
+    }
+
+    /// Nothing of the volume is left on this node: its lock file goes with the lease.
+    pub fn volume_is_gone(&mut self) {
+        self.is_gone = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.worker.is_none() {
+            return;
+        }
+        let is_released = matches!(self.ask(&Ask::Release { is_gone: self.is_gone }), Ok(Answer::Ok));
+        if let Some(worker) = self.worker.take() {
+            if is_released { self.pool.put_back(worker) } else { retire(worker) }
+        }
+    }
+}
+
+fn unexpected(asked: &str, answer: &Answer) -> Failure {
+    tracing::error!(asked, ?answer, "a worker answered something else than it was asked");
+    Failure::new(Reason::WorkerLost, format!("the worker answered something else than {asked}; ask again"))
+}

@@ -1,0 +1,139 @@
+//! Publishes and unpublishes a staged volume, by the table under NodePublishVolume in the specification.
+
+use crate::record::{Line, PublishFacts, What};
+use crate::stage::{Settled, left_behind};
+use crate::work::Work;
+use windlass_plan::capability::{Access, Capability};
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::lower;
+use windlass_plan::paths::Place;
+use windlass_plan::step::{Observed, SeenMount, Shows, Step, TargetKind, Undo, Writable};
+
+/// What a publish is to do.
+#[derive(Debug, Clone)]
+pub struct PublishOrder {
+    /// What will be recorded.
+    pub facts: PublishFacts,
+    /// Where the volume is staged.
+    pub staging: Place,
+    /// The one step, from `lower::publish`.
+    pub step: Step,
+}
+
+impl Work<'_> {
+    /// Shows the staged volume at the target.
+    pub fn publish(&mut self, order: PublishOrder) -> Result<Settled, Failure> {
+        self.finish_interrupted()?;
+        let observed = self.observe()?;
+        self.require_staged(&order, &observed)?;
+        if let Some(settled) = self.published(&order, &observed)? {
+            return Ok(settled);
+        }
+        let strand = self.writer.record().next_number();
+        self.writer.write(&Line::Begin { strand, what: What::Publish(order.facts) })?;
+        match self.apply(strand, order.step).and_then(|_| self.writer.write(&Line::Complete { strand })) {
+            Ok(()) => Ok(Settled::Done),
+            Err(cause) => Err(self.unwind_after(strand, cause)),
+        }
+    }
+
+    fn require_staged(&self, order: &PublishOrder, observed: &Observed) -> Result<(), Failure> {
+        let at = lower::staged_at(&order.facts.capability.access, &order.staging);
+        let not_staged = |text: String| Err(Failure::new(Reason::NotStaged, text));
+        if let Some((_, facts)) = self.writer.record().standing_stage() {
+            if facts.staging != order.staging {
+                return not_staged(format!("the volume is staged at {}, not at staging_target_path", facts.path));
+            }
+            if !is_same_kind(&facts.capability, &order.facts.capability) {
+                return Err(Failure::new(Reason::Incompatible, format!("the volume is staged as {}", crate::stage::describe(&facts.capability))));
+            }
+        }
+        let seen = self.seen_at(observed, &at);
+        let Some(seen) = seen.last() else {
+            return not_staged("the volume is not staged at staging_target_path; NodeStageVolume comes first".to_owned());
+        };
+        let wants_writing = order.facts.writable == Writable::ReadWrite && lower::writable(&order.facts.capability) == Writable::ReadWrite;
+        if wants_writing && seen.is_superblock_read_only {
+            return not_staged(format!("the file system at {} is read-only: an error turned it so, or it was staged read-only", seen.path));
+        }
+        if order.facts.writable == Writable::ReadOnly && seen.shows == Shows::Node && observed.devices.iter().any(|device| !device.is_read_only) {
+            // A read-only bind of a node does not keep anybody from writing through it (law 11).
+            return not_staged("the raw volume is staged for writing, so it cannot be published read-only".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The table: what a second call gets, by target and by the other arguments.
+    fn published(&self, order: &PublishOrder, observed: &Observed) -> Result<Option<Settled>, Failure> {
+        let at_target = self.seen_at(observed, &order.facts.target);
+        let record = self.writer.record();
+        let recorded = record.publishes().find(|(_, facts)| facts.target == order.facts.target).map(|(_, facts)| facts);
+        if let Some(seen) = at_target.last() {
+            let is_same = match recorded {
+                Some(facts) => facts.is_same(&order.facts),
+                None => is_like(seen, &order.facts),
+            };
+            return if is_same {
+                Ok(Some(Settled::Already))
+            } else {
+                Err(Failure::new(Reason::Incompatible, format!("the volume is published at {} already, with other arguments", order.facts.path)))
+            };
+        }
+        if !order.facts.capability.mode.allows_many_targets()
+            && let Some(other) = self.other_target(order, observed)
+        {
+            return Err(Failure::new(
+                Reason::SecondWriter,
+                format!("the volume is published at {other}, and {} allows one target", order.facts.capability.mode),
+            ));
+        }
+        Ok(None)
+    }
+
+    fn other_target(&self, order: &PublishOrder, observed: &Observed) -> Option<String> {
+        let staged = self.path(&lower::staged_at(&order.facts.capability.access, &order.staging))?;
+        let roots = &self.engine.settings.roots;
+        (observed.mounts.iter()).find(|mount| mount.path != staged.as_str() && roots.place(&mount.path).is_ok()).map(|mount| mount.path.clone())
+    }
+
+    /// Takes the volume away from the target, and the target with it.
+    pub fn unpublish(&mut self, target: &Place) -> Result<Settled, Failure> {
+        let strand = self.writer.record().publishes().find(|(_, facts)| facts.target == *target).map(|(strand, _)| strand.number);
+        match strand {
+            Some(strand) => self.unwind(strand).map_err(left_behind)?,
+            None => {
+                self.observe()?;
+                self.undo_all(vec![Undo::Unmount { volume: self.key, place: target.clone(), made: Some(TargetKind::Either) }]).map_err(left_behind)?;
+            }
+        }
+        Ok(Settled::Done)
+    }
+
+    /// Is the volume to be seen at the place, as a staging or target path?
+    pub fn is_at(&mut self, place: &Place) -> Result<bool, Failure> {
+        let observed = self.observe()?;
+        let node = place.join(lower::NODE_NAME);
+        Ok([place, &node].into_iter().any(|place| !self.seen_at(&observed, place).is_empty()))
+    }
+}
+
+impl PublishFacts {
+    /// Same arguments, whatever the target. Where the journal was lost the digest is unknown, and the rest decides.
+    fn is_same(&self, other: &PublishFacts) -> bool {
+        let digests = self.arguments.as_ref().zip(other.arguments.as_ref());
+        self.capability == other.capability && self.writable == other.writable && digests.is_none_or(|(one, two)| one == two)
+    }
+}
+
+fn is_same_kind(one: &Capability, two: &Capability) -> bool {
+    matches!((&one.access, &two.access), (Access::Block, Access::Block) | (Access::Mount(_), Access::Mount(_)))
+}
+
+fn is_like(seen: &SeenMount, facts: &PublishFacts) -> bool {
+    let is_read_only = facts.writable == Writable::ReadOnly || lower::writable(&facts.capability) == Writable::ReadOnly;
+    match (&seen.shows, &facts.capability.access) {
+        (Shows::Node, Access::Block) => true,
+        (Shows::Filesystem(_), Access::Mount(_)) => seen.is_read_only == is_read_only || seen.is_superblock_read_only == is_read_only,
+        _ => false,
+    }
+}

@@ -1,0 +1,46 @@
+//! At start: undoes what an earlier daemon was in the middle of, and reports what nobody owns. Nothing is unmapped on our own account.
+
+use crate::engine::Engine;
+use crate::record::{Record, StrandState};
+use crate::work::Work;
+use std::collections::HashSet;
+use windlass_plan::failure::Failure;
+use windlass_plan::paths::Place;
+use windlass_plan::step::Step;
+use windlass_wire::worker::Marked;
+
+impl Engine {
+    /// The volumes that an earlier daemon was in the middle of. Each is to be claimed and [`Work::recover`]ed.
+    pub fn interrupted(&self) -> Vec<Record> {
+        self.journal.all().into_iter().filter(|record| record.strands.iter().any(|strand| strand.state != StrandState::Standing)).collect()
+    }
+
+    /// Devices with a mark that no record explains: of a lost journal, or of another daemon. Reported, never touched (law 3).
+    pub fn unowned(&self) -> Result<Vec<Marked>, Failure> {
+        let known: HashSet<u64> = self.journal.all().iter().map(|record| record.header.key.short()).collect();
+        Ok(self.survey()?.into_iter().filter(|marked| !known.contains(&marked.short_key)).collect())
+    }
+}
+
+impl Work<'_> {
+    /// Undoes what was interrupted.
+    pub fn recover(&mut self) -> Result<(), Failure> {
+        self.finish_interrupted()
+    }
+
+    /// Takes up the size of the backing file and grows the file system that is seen at the place, if there is one.
+    pub fn grow(&mut self, place: &Place) -> Result<u64, Failure> {
+        let observed = self.observe()?;
+        let seen = self.seen_at(&observed, place).first().map(|seen| seen.shows.clone());
+        let size = match self.lease.apply(Step::Refresh)? {
+            windlass_plan::step::Outcome::Size(size) => size,
+            _ => observed.devices.first().map_or(0, |device| device.size),
+        };
+        if let Some(windlass_plan::step::Shows::Filesystem(name)) = seen
+            && let Some(kind) = windlass_plan::capability::FilesystemKind::parse(&name)
+        {
+            self.lease.apply(Step::Grow { place: place.clone(), kind })?;
+        }
+        Ok(size)
+    }
+}

@@ -1,0 +1,227 @@
+//! Stages and unstages a volume: idempotent by what the kernel shows, formatted on proof, undone in whole or standing.
+
+use crate::record::{Line, StageFacts, What};
+use crate::work::Work;
+use windlass_plan::attach::Content;
+use windlass_plan::capability::{Access, Capability, FilesystemKind};
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::format::{Decision, Evidence, FormatState, decide};
+use windlass_plan::lower;
+use windlass_plan::paths::Place;
+use windlass_plan::step::{Device, Observed, Outcome, Probe, Shows, Step, TargetKind, Undo, Writable};
+
+/// Idempotency as a type: the world was so already, or is so now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Nothing was done.
+    Already,
+    /// It was done now.
+    Done,
+}
+
+/// What the steps alone do not say about a stage.
+#[derive(Debug, Clone)]
+pub struct StageOrder {
+    /// What will be recorded.
+    pub facts: StageFacts,
+    /// The steps, from `lower::stage`.
+    pub steps: Vec<Step>,
+    /// How the volume came into being.
+    pub content: Content,
+    /// Windlass's controller made it for this volume.
+    pub is_ours: bool,
+}
+
+impl Work<'_> {
+    /// Is the volume staged at the place as `capability` wants it? A volume staged in another way is a failure.
+    pub fn staged(&mut self, staging: &Place, capability: &Capability) -> Result<Option<Settled>, Failure> {
+        self.finish_interrupted()?;
+        let observed = self.observe()?;
+        let at = lower::staged_at(&capability.access, staging);
+        let is_seen = !self.seen_at(&observed, &at).is_empty();
+        let facts = self.writer.record().standing_stage().map(|(_, facts)| facts.clone());
+        match facts {
+            Some(facts) if facts.staging != *staging => Err(Failure::new(Reason::Incompatible, format!("the volume is staged at {} already", facts.path))),
+            Some(facts) if facts.capability != *capability => Err(Failure::new(
+                Reason::Incompatible,
+                format!("the volume is staged at {} with another capability ({})", facts.path, describe(&facts.capability)),
+            )),
+            Some(_) if is_seen => Ok(Some(Settled::Already)),
+            // Recorded and not to be seen: somebody unmounted it. The steps are done again; each finds what is left.
+            Some(_) => Ok(None),
+            None if observed.devices.is_empty() => Ok(None),
+            None => self.adopt(staging, capability, &observed),
+        }
+    }
+
+    /// The journal was lost: takes over what the kernel shows, if it is what is wanted.
+    fn adopt(&mut self, staging: &Place, capability: &Capability, observed: &Observed) -> Result<Option<Settled>, Failure> {
+        let at = lower::staged_at(&capability.access, staging);
+        if observed.mounts.is_empty() {
+            // A device that nothing shows: what a death between two steps left. Begin anew.
+            self.undo_all(vec![Undo::Detach { volume: self.key }])?;
+            return Ok(None);
+        }
+        let Some(seen) = self.seen_at(observed, &at).first().map(|seen| (*seen).clone()) else {
+            return Err(Failure::new(Reason::Incompatible, format!("the volume is mounted at {} already", observed.mounts[0].path)));
+        };
+        let device = observed.devices[0].clone();
+        let filesystem = match (&seen.shows, &capability.access) {
+            (Shows::Filesystem(name), Access::Mount(wish)) => {
+                let kind = FilesystemKind::parse(name);
+                if kind.is_none() || wish.filesystem.is_some_and(|wish| Some(wish) != kind) {
+                    return Err(Failure::new(Reason::Incompatible, format!("the volume is staged at {} as {name}", seen.path)));
+                }
+                kind
+            }
+            _ => None,
+        };
+        let is_read_only = lower::writable(capability) == Writable::ReadOnly;
+        if device.is_read_only != is_read_only {
+            let how = if device.is_read_only { "read-only" } else { "for writing" };
+            return Err(Failure::new(Reason::Incompatible, format!("the volume is staged at {} {how}", seen.path)));
+        }
+        let source = format!("inode {} of device {}", device.backing.inode, device.backing.device);
+        let facts = StageFacts { staging: staging.clone(), path: seen.path.clone(), capability: capability.clone(), source, filesystem };
+        let strand = self.writer.record().next_number();
+        self.writer.write(&Line::Begin { strand, what: What::Stage(facts) })?;
+        for (step, undo) in [("attach", Undo::Detach { volume: self.key }), ("mount", self.unmount_staged(&capability.access, staging))] {
+            self.writer.write(&Line::Undo { strand, step: step.to_owned(), undo })?;
+        }
+        self.writer.write(&Line::Device { strand, device })?;
+        self.writer.write(&Line::Complete { strand })?;
+        tracing::info!(path = %seen.path, "the journal was lost; took over a staged volume as the kernel shows it");
+        Ok(Some(Settled::Already))
+    }
+
+    fn unmount_staged(&self, access: &Access, staging: &Place) -> Undo {
+        let made = matches!(access, Access::Block).then_some(TargetKind::File);
+        Undo::Unmount { volume: self.key, place: lower::staged_at(access, staging), made }
+    }
+
+    /// Does the steps; on a failure all of them are undone.
+    pub fn stage(&mut self, order: StageOrder) -> Result<Settled, Failure> {
+        if let Some(stale) = self.stage_strand() {
+            self.unwind(stale.number).map_err(|left| Failure::new(Reason::LeftBehind, format!("what is left of an earlier stage is in the way: {left}")))?;
+        }
+        let strand = self.writer.record().next_number();
+        self.writer.write(&Line::Begin { strand, what: What::Stage(order.facts.clone()) })?;
+        match self.build(strand, &order).and_then(|()| self.writer.write(&Line::Complete { strand })) {
+            Ok(()) => Ok(Settled::Done),
+            Err(cause) => Err(self.unwind_after(strand, cause)),
+        }
+    }
+
+    fn build(&mut self, strand: u32, order: &StageOrder) -> Result<(), Failure> {
+        let (mut device, mut probe) = (None, None);
+        for step in &order.steps {
+            if let Step::Format(filesystem) = step {
+                let (Some(device), Some(probe)) = (&device, &probe) else {
+                    return Err(Failure::new(Reason::NoProof, "the steps format a device that was not probed"));
+                };
+                if self.may_format(order, device, probe, filesystem.kind)? {
+                    self.format(strand, step, device)?;
+                }
+                continue;
+            }
+            if let (Step::Mount(mount), Some(device), Some(probe)) = (step, &device, &probe)
+                && mount.writable == Writable::ReadOnly
+            {
+                self.may_format(order, device, probe, mount.kind)?;
+            }
+            match self.apply(strand, step.clone())? {
+                Outcome::Attached(attached) => {
+                    self.writer.write(&Line::Device { strand, device: attached.clone() })?;
+                    device = Some(attached);
+                }
+                Outcome::Probed(answer) => probe = Some(answer),
+                Outcome::Done | Outcome::Already | Outcome::Size(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides by [`decide`]: `true` is mkfs first, `false` is mount it as it is, and a failure is neither.
+    fn may_format(&self, order: &StageOrder, device: &Device, probe: &Probe, kind: FilesystemKind) -> Result<bool, Failure> {
+        let note = self.engine.notes.read(&self.key)?;
+        let writable = lower::writable(&order.facts.capability);
+        let evidence = Evidence { probe, backing: &device.backing, content: order.content, is_ours: order.is_ours, note: note.as_ref(), kind, writable };
+        match decide(&evidence)? {
+            Decision::Use => Ok(false),
+            Decision::Format { because } => {
+                if device.size < kind.smallest() {
+                    return Err(Failure::new(Reason::OutOfRange, format!("{kind} needs {} bytes at least; the volume has {}", kind.smallest(), device.size)));
+                }
+                tracing::info!(device = device.name, %kind, "formatting: {because}");
+                Ok(true)
+            }
+        }
+    }
+
+    fn format(&mut self, strand: u32, step: &Step, device: &Device) -> Result<(), Failure> {
+        self.engine.notes.write(&self.key, &device.backing, FormatState::Begun)?;
+        self.apply(strand, step.clone())?;
+        self.engine.notes.write(&self.key, &device.backing, FormatState::Finished)
+    }
+
+    /// Takes the stage down: by the journal, and by what the kernel shows where the journal knows nothing.
+    pub fn unstage(&mut self, staging: &Place) -> Result<Settled, Failure> {
+        let strand = self.stage_strand();
+        if let Some(strand) = &strand
+            && let What::Stage(facts) = &strand.what
+            && facts.staging != *staging
+        {
+            // Staged elsewhere, so not staged here.
+            return Ok(Settled::Already);
+        }
+        let observed = self.observe()?;
+        if observed.devices.is_empty() && strand.is_none() {
+            self.note_if_gone();
+            return Ok(Settled::Already);
+        }
+        self.refuse_if_published(staging, &observed)?;
+        match strand {
+            Some(strand) => self.unwind(strand.number).map_err(left_behind)?,
+            None => {
+                let is_elsewhere = !observed.mounts.is_empty()
+                    && [Access::Mount(Default::default()), Access::Block]
+                        .iter()
+                        .all(|access| self.seen_at(&observed, &lower::staged_at(access, staging)).is_empty());
+                if is_elsewhere {
+                    return Ok(Settled::Already);
+                }
+                let undos = vec![
+                    self.unmount_staged(&Access::Block, staging),
+                    self.unmount_staged(&Access::Mount(Default::default()), staging),
+                    Undo::Detach { volume: self.key },
+                ];
+                self.undo_all(undos).map_err(left_behind)?;
+            }
+        }
+        Ok(Settled::Done)
+    }
+
+    /// A stage that is still shown at a target is not taken from under it.
+    fn refuse_if_published(&self, staging: &Place, observed: &Observed) -> Result<(), Failure> {
+        let (Some(folder), Some(node)) = (self.path(staging), self.path(&staging.join(lower::NODE_NAME))) else { return Ok(()) };
+        let roots = &self.engine.settings.roots;
+        let other = observed.mounts.iter().find(|mount| mount.path != folder.as_str() && mount.path != node.as_str() && roots.place(&mount.path).is_ok());
+        match other {
+            Some(mount) => Err(Failure::new(Reason::InUse, format!("the volume is still published at {}; unpublish it there first", mount.path))),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn left_behind(failure: Failure) -> Failure {
+    Failure::new(Reason::LeftBehind, format!("not everything could be taken down yet: {failure}"))
+}
+
+/// A capability in a few words.
+pub fn describe(capability: &Capability) -> String {
+    let access = match &capability.access {
+        Access::Block => "block".to_owned(),
+        Access::Mount(wish) => wish.filesystem.map_or_else(|| "mount".to_owned(), |kind| format!("mount, {kind}")),
+    };
+    format!("{access}, {}", capability.mode)
+}

@@ -1,0 +1,139 @@
+//! Work on one volume: a leased worker, the volume's journal, and the walk that undoes.
+
+use crate::engine::Engine;
+use crate::journal::Writer;
+use crate::pool::Lease;
+use crate::record::{Line, Strand, StrandState, What};
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::ids::VolumeKey;
+use windlass_plan::paths::{HostPath, Place};
+use windlass_plan::step::{Observed, Outcome, SeenMount, Step, Undo, Usage};
+
+/// Work on one volume. One at a time: the caller holds the claim, the worker the lock.
+pub struct Work<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) key: VolumeKey,
+    pub(crate) lease: Lease,
+    pub(crate) writer: Writer<'a>,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(engine: &'a Engine, key: VolumeKey, lease: Lease, writer: Writer<'a>) -> Self {
+        Self { engine, key, lease, writer }
+    }
+
+    /// What the kernel shows of the volume.
+    pub fn observe(&mut self) -> Result<Observed, Failure> {
+        self.lease.observe()
+    }
+
+    /// See [`crate::pool::Lease::source_exists`].
+    pub fn source_exists(&mut self, folder: HostPath, name: String) -> Result<bool, Failure> {
+        self.lease.source_exists(folder, name)
+    }
+
+    /// How full the volume is that is seen at the place.
+    pub fn usage(&mut self, place: Place) -> Result<Usage, Failure> {
+        self.lease.usage(place)
+    }
+
+    /// Does a step after writing down how it is undone.
+    pub(crate) fn apply(&mut self, strand: u32, step: Step) -> Result<Outcome, Failure> {
+        let name = step.name();
+        if let Some(undo) = step.undo(self.key) {
+            self.writer.write(&Line::Undo { strand, step: name.to_owned(), undo })?;
+        }
+        let program = matches!(step, Step::Format(_) | Step::Check { .. }).then(|| self.engine.programs.enter());
+        let outcome = self.lease.apply(step);
+        drop(program);
+        tracing::debug!(step = name, ?outcome, "step");
+        outcome
+    }
+
+    /// Takes a strand down, newest step first, and goes on past failures: what could not be undone stays in the journal.
+    pub(crate) fn unwind(&mut self, strand: u32) -> Result<(), Failure> {
+        let undos = {
+            let record = self.writer.record();
+            match record.strands.iter().find(|other| other.number == strand) {
+                Some(strand) => strand.undos.clone(),
+                None => return Ok(()),
+            }
+        };
+        self.writer.write(&Line::Unwind { strand })?;
+        let (mut first, mut is_behind) = (None, false);
+        for (step, undo) in undos.into_iter().rev() {
+            match self.lease.undo(undo) {
+                // The journal counts from the newest: once one is left behind, those below it stay recorded as well, though they are
+                // tried. Doing an undo again is the same as doing it once.
+                Ok(_) if !is_behind => self.writer.write(&Line::Undone { strand })?,
+                Ok(_) => {}
+                Err(failure) => {
+                    tracing::warn!(step, reason = ?failure.reason, "an undo failed: {failure}");
+                    is_behind = true;
+                    first.get_or_insert(failure);
+                }
+            }
+        }
+        self.note_if_gone();
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Undoes a strand after `cause`. What was left behind outweighs the cause: the caller must ask again (law 2).
+    pub(crate) fn unwind_after(&mut self, strand: u32, cause: Failure) -> Failure {
+        match self.unwind(strand) {
+            Ok(()) => cause,
+            Err(left) => Failure::new(Reason::LeftBehind, format!("{cause}; undoing it left something behind ({left}); ask again")),
+        }
+    }
+
+    /// Undoes a list that no strand holds, in order: what follows from the kernel's view alone when the journal was lost.
+    pub(crate) fn undo_all(&mut self, undos: Vec<Undo>) -> Result<(), Failure> {
+        for undo in undos {
+            self.lease.undo(undo)?;
+        }
+        self.note_if_gone();
+        Ok(())
+    }
+
+    pub(crate) fn note_if_gone(&mut self) {
+        if self.writer.record().strands.is_empty() {
+            self.lease.volume_is_gone();
+        }
+    }
+
+    /// A copy of the strand that stages the volume, in whatever state.
+    pub(crate) fn stage_strand(&self) -> Option<Strand> {
+        self.writer.record().stage().cloned()
+    }
+
+    /// Undoes what an earlier daemon left half built or half taken down.
+    pub(crate) fn finish_interrupted(&mut self) -> Result<(), Failure> {
+        let mut interrupted: Vec<(bool, u32)> = (self.writer.record().strands.iter())
+            .filter(|strand| strand.state != StrandState::Standing)
+            .map(|strand| (matches!(strand.what, What::Stage(_)), strand.number))
+            .collect();
+        // Publishes before the stage that they show.
+        interrupted.sort();
+        for (_, strand) in interrupted {
+            self.unwind(strand)
+                .map_err(|left| Failure::new(Reason::LeftBehind, format!("an earlier call was interrupted and could not be undone yet: {left}")))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn path(&self, place: &Place) -> Option<HostPath> {
+        self.engine.settings.roots.path(place)
+    }
+
+    /// The mounts of the volume that the kernel shows at the place.
+    pub(crate) fn seen_at<'o>(&self, observed: &'o Observed, place: &Place) -> Vec<&'o SeenMount> {
+        let path = self.path(place);
+        observed.mounts.iter().filter(|mount| path.as_ref().is_some_and(|path| path.as_str() == mount.path)).collect()
+    }
+
+    /// Nothing of the volume is on this node, neither in the kernel nor in the journal.
+    pub fn is_absent(&mut self) -> Result<bool, Failure> {
+        let observed = self.observe()?;
+        Ok(observed.devices.is_empty() && self.writer.record().strands.is_empty())
+    }
+}
