@@ -1,1 +1,12 @@
-//! placeholder
+//! The daemon's side of plugins: a component is read once, digested, compiled in a shut-in child, kept, started, proven and swapped in.
+//!
+//! No Wasm runs here and none is compiled here (law 1): both are done by child processes, reached over sockets.
+
+pub mod cache;
+pub mod child;
+pub mod compile;
+pub mod component;
+pub mod driver;
+pub mod generation;
+pub mod process;
+pub mod watch;

@@ -1,0 +1,271 @@
+//! One plugin process: started on the first call, shared by all calls of its generation, ended when nobody has called for a while.
+
+use crate::child::{Binary, end};
+use std::fs::File;
+use std::process::Child;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use windlass_plan::effect::{Effect, EffectAnswer, EffectError};
+use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall};
+use windlass_wire::frame;
+use windlass_wire::mux::{Mux, WaitError};
+use windlass_wire::plugin::{FromPlugin, Level, Setup, ToPlugin};
+
+/// How long a process may take to shut itself in and load its code.
+const START: Duration = Duration::from_secs(10);
+/// What a call may take longer than its own limit, for the way there and back, before it is given up.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How to start the process of one generation.
+pub struct Launcher {
+    /// The binary.
+    pub binary: Binary,
+    /// The compiled code.
+    pub code: File,
+    /// Who it becomes.
+    pub uid: Option<u32>,
+    /// What it is told.
+    pub setup: Setup,
+}
+
+/// Why a call got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PluginError {
+    /// The plugin itself: a refusal, a trap, a deadline, a limit.
+    #[error("{}", describe(.0))]
+    Failed(CallFailure),
+    /// The process was lost in the middle.
+    #[error("the plugin process was lost while it worked on the call; ask again")]
+    Lost,
+    /// The process could not be started.
+    #[error("the plugin process could not be started: {0}")]
+    Start(String),
+    /// No generation serves.
+    #[error("the driver has no working plugin: {0}")]
+    NoGeneration(String),
+    /// It failed too often a moment ago; it is left alone for a while.
+    #[error("the plugin process keeps failing and is left alone for another {0} s")]
+    BackingOff(u64),
+}
+
+fn describe(failure: &CallFailure) -> String {
+    match failure {
+        CallFailure::Refused(refusal) => refusal.message.clone(),
+        CallFailure::Trapped(text) => format!("the plugin trapped: {text}"),
+        CallFailure::TimedOut { limit_ms } => format!("the plugin took longer than {limit_ms} ms"),
+        CallFailure::Limit(text) => format!("the plugin went over a limit: {text}"),
+        CallFailure::NotExported => "the plugin does not have this function".to_owned(),
+    }
+}
+
+/// What performs a call's effects: checks them against the grants and has them done, or refuses.
+pub type Perform<'a> = &'a mut dyn FnMut(Effect) -> Result<EffectAnswer, EffectError>;
+
+/// The process of one generation, if it runs.
+pub struct Process {
+    launcher: Launcher,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Arc<Running>>,
+    last_call: Option<Instant>,
+    failures: u32,
+    not_before: Option<Instant>,
+    starts: u64,
+}
+
+struct Running {
+    mux: Mux<ToPlugin, FromPlugin>,
+    child: Mutex<Option<Child>>,
+    pid: u32,
+    missing_walls: Vec<String>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            end(child);
+        }
+    }
+}
+
+/// A look at the process, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessView {
+    /// Its id, while it runs.
+    pub pid: Option<u32>,
+    /// Calls that run.
+    pub in_flight: usize,
+    /// How often it was started.
+    pub starts: u64,
+    /// Walls that this kernel or this user cannot have.
+    pub missing_walls: Vec<String>,
+}
+
+impl Process {
+    /// Nothing is started yet.
+    pub fn new(launcher: Launcher) -> Self {
+        Self { launcher, state: Mutex::default() }
+    }
+
+    /// Calls an export. The thread that waits here performs the call's effects.
+    pub fn call(&self, call: PluginCall, perform: Perform<'_>) -> Result<PluginAnswer, PluginError> {
+        let running = self.running()?;
+        let limit_ms = self.launcher.setup.limits.call_ms;
+        let result = run(&running, call, limit_ms, perform);
+        match &result {
+            Err(PluginError::Lost) => self.count_failure(&running),
+            Ok(_) => self.lock().failures = 0,
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Starts the process, if it does not run.
+    pub fn warm(&self) -> Result<(), PluginError> {
+        self.running().map(drop)
+    }
+
+    /// Ends the process if no call has come for `idle`. True when it runs no longer.
+    pub fn end_if_idle(&self, idle: Duration) -> bool {
+        let mut state = self.lock();
+        let is_idle = state.last_call.is_none_or(|last| last.elapsed() >= idle);
+        let ended = match &state.running {
+            Some(running) if is_idle && running.mux.in_flight() == 0 => state.running.take(),
+            Some(_) => return false,
+            None => return true,
+        };
+        drop(state);
+        drop(ended);
+        true
+    }
+
+    /// For status.
+    pub fn view(&self) -> ProcessView {
+        let state = self.lock();
+        let running = state.running.as_ref().filter(|running| !running.mux.is_lost());
+        ProcessView {
+            pid: running.map(|running| running.pid),
+            in_flight: running.map_or(0, |running| running.mux.in_flight()),
+            starts: state.starts,
+            missing_walls: running.map(|running| running.missing_walls.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> Result<Arc<Running>, PluginError> {
+        let mut state = self.lock();
+        state.last_call = Some(Instant::now());
+        if let Some(running) = &state.running {
+            if !running.mux.is_lost() {
+                return Ok(running.clone());
+            }
+            state.running = None;
+        }
+        if let Some(wait) = state.not_before.and_then(|at| at.checked_duration_since(Instant::now())) {
+            return Err(PluginError::BackingOff(wait.as_secs() + 1));
+        }
+        // Others wait at the lock meanwhile: they want the same process.
+        state.starts += 1;
+        match self.start() {
+            Ok(running) => {
+                let running = Arc::new(running);
+                state.running = Some(running.clone());
+                Ok(running)
+            }
+            Err(error) => {
+                back_off(&mut state);
+                Err(error)
+            }
+        }
+    }
+
+    fn count_failure(&self, lost: &Arc<Running>) {
+        let mut state = self.lock();
+        // Several calls lose one process: it is counted once.
+        if state.running.as_ref().is_some_and(|running| Arc::ptr_eq(running, lost)) {
+            state.running = None;
+            back_off(&mut state);
+        }
+    }
+
+    fn start(&self) -> Result<Running, PluginError> {
+        let failed = |error: &dyn std::fmt::Display| PluginError::Start(error.to_string());
+        let mut arguments = vec!["plugin-host".to_owned()];
+        arguments.extend(self.launcher.uid.map(|uid| format!("--uid={uid}")));
+        let code = self.launcher.code.try_clone().map_err(|error| failed(&error))?;
+        let (child, mut socket) = self.launcher.binary.start(&arguments, vec![code.into()]).map_err(|error| failed(&error))?;
+        let ready = socket
+            .set_read_timeout(Some(START))
+            .map_err(frame::FrameError::Io)
+            .and_then(|()| frame::write(&mut socket, &self.launcher.setup))
+            .and_then(|()| frame::read::<FromPlugin>(&mut socket, 64 << 10));
+        let refused = match ready {
+            Ok(FromPlugin::Ready { missing_walls }) => {
+                let pid = child.id();
+                socket.set_read_timeout(None).map_err(|error| failed(&error))?;
+                let limit = (self.launcher.setup.limits.message as usize).saturating_mul(2).max(64 << 10);
+                let mux = Mux::start(&self.launcher.setup.driver, socket, limit).map_err(|error| failed(&error))?;
+                tracing::debug!(driver = self.launcher.setup.driver, pid, "plugin process started");
+                return Ok(Running { mux, child: Mutex::new(Some(child)), pid, missing_walls });
+            }
+            Ok(FromPlugin::Unusable { reason }) => reason.chars().filter(|c| !c.is_control()).take(1000).collect(),
+            Ok(_) => "it answered something else than that it is ready".to_owned(),
+            Err(error) => format!("it ended before it was ready ({error})"),
+        };
+        end(child);
+        Err(PluginError::Start(refused))
+    }
+}
+
+/// 0, 0, 1, 2, 4 ... 32 s: one lost process is bad luck, a row of them is a bad plugin.
+fn back_off(state: &mut State) {
+    state.failures = state.failures.saturating_add(1);
+    if state.failures > 2 {
+        state.not_before = Some(Instant::now() + Duration::from_secs(1 << (state.failures - 3).min(5)));
+    }
+}
+
+fn run(running: &Running, call: PluginCall, limit_ms: u64, perform: Perform<'_>) -> Result<PluginAnswer, PluginError> {
+    let lost = |_: WaitError| PluginError::Lost;
+    let name = call.name();
+    let open = running.mux.call().map_err(lost)?;
+    let id = open.id;
+    // The process ends its guests by itself; this deadline is for a process that does not. Time spent in effects is ours, not its.
+    let mut until = Instant::now() + Duration::from_millis(limit_ms) + GRACE;
+    open.send(&ToPlugin::Call { id, call }).map_err(lost)?;
+    loop {
+        match open.wait(until) {
+            Ok(FromPlugin::Return { result, .. }) => return result.map_err(PluginError::Failed),
+            Ok(FromPlugin::Effect { effect, .. }) => {
+                let began = Instant::now();
+                let result = perform(effect);
+                until += began.elapsed();
+                open.send(&ToPlugin::EffectDone { id, result }).map_err(lost)?;
+            }
+            Ok(FromPlugin::Log { level, message, .. }) => log(name, level, &message),
+            Ok(FromPlugin::Ready { .. } | FromPlugin::Unusable { .. }) => {}
+            Err(WaitError::TimedOut) => {
+                let _ = open.send(&ToPlugin::Cancel { id });
+                return Err(PluginError::Failed(CallFailure::TimedOut { limit_ms }));
+            }
+            Err(WaitError::Lost) => return Err(PluginError::Lost),
+        }
+    }
+}
+
+fn log(call: &str, level: Level, message: &str) {
+    // The plugin process cuts lines and replaces control characters; a broken one is not believed.
+    let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect();
+    match level {
+        Level::Debug => tracing::debug!(target: "plugin", call, "{message}"),
+        Level::Info => tracing::info!(target: "plugin", call, "{message}"),
+        Level::Warn => tracing::warn!(target: "plugin", call, "{message}"),
+        Level::Error => tracing::error!(target: "plugin", call, "{message}"),
+    }
+}
