@@ -1,0 +1,103 @@
+//! What a driver is told, one type a call.
+
+use crate::{Capability, CapacityRange, ContentSource, Context, Topology};
+
+/// What [`NodeDriver::attach`](crate::NodeDriver::attach) is told. It has no secret, no path and no clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// The volume's id.
+    pub volume: String,
+    /// From CreateVolume, with what the orchestrator added.
+    pub volume_context: Context,
+    /// From ControllerPublishVolume.
+    pub publish_context: Context,
+    /// How it is to be used.
+    pub capability: Capability,
+}
+
+impl VolumeFacts {
+    /// For tests: a volume without any context.
+    pub fn new(volume: impl Into<String>, capability: Capability) -> Self {
+        Self { volume: volume.into(), volume_context: Context::new(), publish_context: Context::new(), capability }
+    }
+
+    /// For tests: one more key of volume_context.
+    #[must_use]
+    pub fn context(mut self, key: &str, value: &str) -> Self {
+        self.volume_context = self.volume_context.with(key, value);
+        self
+    }
+}
+
+/// What [`NodeDriver::node_info`](crate::NodeDriver::node_info) is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// The node's name, from the daemon's configuration.
+    pub node: String,
+    /// The node's topology, from the daemon's configuration.
+    pub topology: Topology,
+}
+
+/// Where a new volume must be reachable from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TopologyRequirement {
+    /// At least one of these, if any is given.
+    pub requisite: Vec<Topology>,
+    /// In order of preference.
+    pub preferred: Vec<Topology>,
+}
+
+/// What [`FileDriver::create_volume`](crate::FileDriver::create_volume) is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateFacts {
+    /// The caller's name for the volume: the same name and wishes twice is the same volume.
+    pub name: String,
+    /// How large, in bytes.
+    pub capacity: CapacityRange,
+    /// How it will be used: at least one, and all of them must be possible.
+    pub capabilities: Vec<Capability>,
+    /// The storage class's parameters.
+    pub parameters: Context,
+    /// What it starts with.
+    pub source: Option<ContentSource>,
+    /// Where it must be reachable from.
+    pub topology: TopologyRequirement,
+}
+
+impl CreateFacts {
+    /// For tests: a volume of at least `required` bytes (0: any size), used in one way.
+    pub fn new(name: impl Into<String>, required: u64, capability: Capability) -> Self {
+        Self {
+            name: name.into(),
+            capacity: CapacityRange { required, limit: 0 },
+            capabilities: vec![capability],
+            parameters: Context::new(),
+            source: None,
+            topology: TopologyRequirement::default(),
+        }
+    }
+}
+
+/// What [`FileDriver::validate`](crate::FileDriver::validate) is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidateFacts {
+    /// The volume's id.
+    pub volume: String,
+    /// As CreateVolume returned it.
+    pub volume_context: Context,
+    /// All of them must be supported.
+    pub capabilities: Vec<Capability>,
+    /// The storage class's parameters.
+    pub parameters: Context,
+}
+
+/// What [`FileDriver::capacity`](crate::FileDriver::capacity) is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CapacityFacts {
+    /// For volumes used so; may be empty.
+    pub capabilities: Vec<Capability>,
+    /// For volumes with these parameters.
+    pub parameters: Context,
+    /// For volumes reachable from there.
+    pub topology: Option<Topology>,
+}
