@@ -1,0 +1,110 @@
+//! The component's exports: which there are, and a call of one of them in a fresh instance.
+
+use crate::bindings::exports::windlass::plugin::{controller, driver, node};
+use crate::bindings::windlass::plugin::types::Refusal;
+use crate::call::Call;
+use crate::{from_wit, to_wit};
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall};
+
+/// A component that was loaded and linked.
+pub(crate) struct Exports {
+    component: InstancePre<Call>,
+    driver: driver::GuestIndices,
+    node: Option<node::GuestIndices>,
+    controller: Option<controller::GuestIndices>,
+}
+
+impl Exports {
+    /// Finds the exports and compares their types. A group that is not there at all is no error; one that differs is.
+    pub(crate) fn find(component: InstancePre<Call>) -> wasmtime::Result<Self> {
+        let has = |name: &str| component.component().get_export_index(None, &format!("windlass:plugin/{name}@0.1.0")).is_some();
+        Ok(Self {
+            driver: driver::GuestIndices::new(&component)?,
+            node: has("node").then(|| node::GuestIndices::new(&component)).transpose()?,
+            controller: has("controller").then(|| controller::GuestIndices::new(&component)).transpose()?,
+            component,
+        })
+    }
+
+    /// Instantiates, and looks every export up: what pre-linking does not find, this does.
+    pub(crate) fn try_out(&self, store: &mut Store<Call>) -> wasmtime::Result<()> {
+        let instance = self.component.instantiate(&mut *store)?;
+        self.driver.load(&mut *store, &instance)?;
+        if let Some(node) = &self.node {
+            node.load(&mut *store, &instance)?;
+        }
+        if let Some(controller) = &self.controller {
+            controller.load(&mut *store, &instance)?;
+        }
+        Ok(())
+    }
+
+    /// Calls an export.
+    pub(crate) fn call(&self, store: &mut Store<Call>, call: PluginCall) -> Result<PluginAnswer, CallFailure> {
+        let answered = self.answer(store, call);
+        match answered {
+            Ok(answer) => {
+                store.data_mut().flush_output();
+                answer
+            }
+            Err(error) => Err(store.data_mut().failure(&error)),
+        }
+    }
+
+    /// The outer error is wasmtime's, the inner one the plugin's.
+    fn answer(&self, store: &mut Store<Call>, call: PluginCall) -> wasmtime::Result<Result<PluginAnswer, CallFailure>> {
+        let instance = self.component.instantiate(&mut *store)?;
+        let s = &mut *store;
+        Ok(match call {
+            PluginCall::Describe => {
+                let driver = self.driver.load(&mut *s, &instance)?;
+                Ok(PluginAnswer::Described(from_wit::description(driver.call_describe(s)?)))
+            }
+            PluginCall::Probe => said(self.driver.load(&mut *s, &instance)?.call_probe(s)?, |ready| Ok(PluginAnswer::Ready(ready))),
+            PluginCall::Attach(facts) => {
+                let Some(node) = &self.node else { return Ok(Err(CallFailure::NotExported)) };
+                let node = node.load(&mut *s, &instance)?;
+                said(node.call_attach(s, &to_wit::volume_facts(facts))?, |plan| from_wit::plan(plan).map(PluginAnswer::Plan))
+            }
+            PluginCall::NodeInfo(facts) => {
+                let Some(node) = &self.node else { return Ok(Err(CallFailure::NotExported)) };
+                let node = node.load(&mut *s, &instance)?;
+                said(node.call_node_info(s, &to_wit::node_facts(facts))?, |info| from_wit::node_info(info).map(PluginAnswer::NodeInfo))
+            }
+            of_controller => {
+                let Some(controller) = &self.controller else { return Ok(Err(CallFailure::NotExported)) };
+                control(&controller.load(&mut *s, &instance)?, s, of_controller)?
+            }
+        })
+    }
+}
+
+fn control(controller: &controller::Guest, s: &mut Store<Call>, call: PluginCall) -> wasmtime::Result<Result<PluginAnswer, CallFailure>> {
+    Ok(match call {
+        PluginCall::CreateVolume(facts) => {
+            said(controller.call_create_volume(s, &to_wit::create_facts(facts))?, |volume| from_wit::volume(volume).map(PluginAnswer::Volume))
+        }
+        PluginCall::DeleteVolume { volume } => said(controller.call_delete_volume(s, &volume)?, |()| Ok(PluginAnswer::Deleted)),
+        PluginCall::Validate(facts) => {
+            said(controller.call_validate(s, &to_wit::validate_facts(facts))?, |why_not| Ok(PluginAnswer::Validated(why_not)))
+        }
+        PluginCall::ListVolumes { max_entries, starting_token } => said(controller.call_list_volumes(s, max_entries, &starting_token)?, |page| {
+            let entries = page.volumes.into_iter().map(from_wit::volume).collect::<Result<_, _>>()?;
+            Ok(PluginAnswer::Volumes { entries, next_token: page.next_token })
+        }),
+        PluginCall::Capacity(facts) => {
+            said(controller.call_capacity(s, &to_wit::capacity_facts(facts))?, |room| Ok(PluginAnswer::Capacity(from_wit::capacity(room))))
+        }
+        PluginCall::Expand { volume, capacity } => said(controller.call_expand(s, &volume, to_wit::capacity_range(capacity))?, |grown| {
+            Ok(PluginAnswer::Expanded(from_wit::expanded(grown)))
+        }),
+        PluginCall::Describe | PluginCall::Probe | PluginCall::Attach(_) | PluginCall::NodeInfo(_) => Err(CallFailure::NotExported),
+    })
+}
+
+fn said<T>(result: Result<T, Refusal>, read: impl FnOnce(T) -> Result<PluginAnswer, from_wit::Malformed>) -> Result<PluginAnswer, CallFailure> {
+    let answer = result.map_err(|refusal| CallFailure::Refused(from_wit::refusal(refusal)))?;
+    read(answer).map_err(|malformed| CallFailure::Limit(malformed.to_string()))
+}

@@ -1,0 +1,103 @@
+//! The plugin process from its first instruction to serving: walls, then the component, then the last wall, then calls.
+
+use crate::call::{Call, Nature, Shared};
+use crate::engine;
+use crate::link::{Link, Mailbox};
+use crate::linker::{self, Linked, Unfit};
+use crate::serve::{self, Queue, Ticker};
+use crate::sys::{self, MappedCode};
+use crate::text;
+use crate::walls::{self, Filter, Room, WallError};
+use nix::sys::resource::Resource;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+use windlass_wire::frame::{self, FrameError};
+use windlass_wire::plugin::{FromPlugin, Limits, Setup};
+
+/// Until the limits are known: enough to load any component.
+const ROOM: Room = Room { files: 64, file_size: 1 << 30, data: 4 << 30, cpu: None };
+
+/// Bytes for the process itself, besides its guests.
+const OURS: u64 = 96 << 20;
+
+/// Why the process cannot serve.
+#[derive(Debug, thiserror::Error)]
+enum HostError {
+    #[error("an inherited descriptor is missing")]
+    Inherited(#[source] std::io::Error),
+    #[error("the plugin process cannot shut itself in")]
+    Walls(#[from] WallError),
+    #[error("the compiled code cannot be mapped")]
+    Map(#[source] std::io::Error),
+    #[error("no setup came")]
+    Setup(#[source] FrameError),
+    #[error("wasmtime does not start with these limits")]
+    Engine(#[source] wasmtime::Error),
+    #[error("the compiled code was not made by this daemon on this machine, or needs more than its limits allow")]
+    Load(#[source] wasmtime::Error),
+    #[error("the component cannot be linked")]
+    Link(#[source] Unfit),
+    #[error("the component could not be started")]
+    TryOut(#[source] wasmtime::Error),
+    #[error("the component took too long to start, or too much")]
+    TryOutLimit(#[source] crate::call::Ended),
+    #[error("no threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// Runs the plugin process; it ends when the daemon closes the socket. To be called first thing in a process of its own, while it has
+/// one thread. Descriptor 3 is the socket to the daemon, 4 the compiled code (a regular file, opened for reading). `uid` is who to
+/// become, and wants root; without it the process shuts itself in as far as an ordinary user can.
+///
+/// It asks to be killed when the *thread* that started it ends, so start it from one that lives as long as the daemon.
+pub fn plugin_host(uid: Option<u32>) -> ExitCode {
+    let Ok(socket) = sys::inherited(3).map(UnixStream::from) else { return ExitCode::from(2) };
+    match prepare(&socket, uid) {
+        Ok((shared, queue, missing_walls)) => {
+            shared.link.send(&FromPlugin::Ready { missing_walls });
+            serve::read(&shared, &queue, socket)
+        }
+        Err(error) => {
+            let reason = text::error_line(&wasmtime::Error::new(error));
+            let told = frame::write(&mut &socket, &FromPlugin::Unusable { reason });
+            ExitCode::from(if told.is_ok() { 1 } else { 2 })
+        }
+    }
+}
+
+fn prepare(mut socket: &UnixStream, uid: Option<u32>) -> Result<(Arc<Shared>, Arc<Queue>, Vec<String>), HostError> {
+    let code = sys::inherited(4).map_err(HostError::Inherited)?;
+    sys::use_one_arena();
+    let missing_walls = walls::shut_in(uid, 5, &ROOM, Filter::Load)?;
+
+    let setup: Setup = frame::read(&mut socket, frame::LIMIT).map_err(HostError::Setup)?;
+    let limits = setup.limits;
+    walls::limit(Resource::RLIMIT_DATA, "data", data(&limits))?;
+    let engine = engine::for_running(&limits).map_err(HostError::Engine)?;
+    let ticker = Ticker::start(&engine).map_err(HostError::Threads)?;
+    let component = MappedCode::map(code).map_err(HostError::Map)?.component(&engine).map_err(HostError::Load)?;
+    let Linked { exports, .. } = linker::link(&engine, &component).map_err(HostError::Link)?;
+
+    let writer = socket.try_clone().map_err(HostError::Inherited)?;
+    let shared = Arc::new(Shared { link: Link::new(writer), config: setup.config, limits, started: Instant::now() });
+    let mut store = Call::store(&engine, &shared, None, "its start", Nature::Pure, Arc::new(Mailbox::default()));
+    ticker.during(|| exports.try_out(&mut store)).map_err(|error| match error.downcast() {
+        Ok(ended) => HostError::TryOutLimit(ended),
+        Err(error) => HostError::TryOut(error),
+    })?;
+    drop(store);
+
+    let queue = serve::start_workers(&shared, &engine, exports, &ticker).map_err(HostError::Threads)?;
+    walls::limit(Resource::RLIMIT_FSIZE, "fsize", 0)?;
+    walls::limit(Resource::RLIMIT_NPROC, "nproc", 0)?;
+    Filter::Serve.install()?;
+    Ok((shared, queue, missing_walls))
+}
+
+/// Writable memory that the process may have: what its guests may have together, their stacks, and its own.
+fn data(limits: &Limits) -> u64 {
+    let call = limits.memory + u64::from(limits.table_elements) * 8 + (4 << 20) + 4 * u64::from(limits.message);
+    OURS + (u64::from(limits.concurrency.clamp(1, 64)) + 1) * call
+}
