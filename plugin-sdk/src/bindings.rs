@@ -4,7 +4,7 @@
 /// The interface `driver`, and the imports that every driver may use.
 pub mod driver {
     wit_bindgen::generate!({
-        path: "wit",
+        path: "../wit",
         inline: "
             package windlass:sdk;
             world driver-part {
@@ -26,7 +26,7 @@ pub mod driver {
 /// The interface `node`.
 pub mod node {
     wit_bindgen::generate!({
-        path: "wit",
+        path: "../wit",
         inline: "
             package windlass:sdk;
             world node-part { export windlass:plugin/node@0.1.0; }
@@ -44,7 +44,7 @@ pub mod node {
 /// The interface `controller`, and the import `files`.
 pub mod controller {
     wit_bindgen::generate!({
-        path: "wit",
+        path: "../wit",
         inline: "
             package windlass:sdk;
             world controller-part {
