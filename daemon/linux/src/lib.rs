@@ -1,1 +1,41 @@
-//! placeholder
+//! The kernel, as a worker uses it: attach, probe, format, check, mount, bind, grow, and the way back. The only crate that maps,
+//! formats, mounts or runs programs.
+//!
+//! Everything here is synchronous and may hang for as long as a device does, which is why it runs in worker processes: one step of one
+//! volume at a time, under a [`Lease`]. Every step may be repeated, and every undo is right whether or not the step was done.
+//!
+//! What is absent: no lazy or forced unmount, no recursive delete, no udev, no shell, no program but mkfs and e2fsck; and no call that
+//! asks a foreign loop device anything.
+
+mod lease;
+
+mod attach;
+mod bind;
+mod check;
+mod detach;
+mod format;
+mod grow;
+mod mount;
+mod probe;
+mod unmount;
+
+mod device;
+mod holders;
+mod lock;
+mod mark;
+mod mountinfo;
+mod privileges;
+mod program;
+mod roots;
+mod sys;
+mod target;
+mod words;
+mod xfs_log;
+
+pub use attach::source_exists;
+pub use lease::Lease;
+pub use lock::Fate;
+pub use mark::{MarkedDevice, survey};
+pub use privileges::{Privileges, privileges};
+pub use program::Tools;
+pub use roots::OpenRoots;

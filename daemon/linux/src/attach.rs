@@ -1,0 +1,290 @@
+//! Binds a loop device to a volume's file: by descriptor, with direct I/O, marked with the volume's key.
+
+use crate::device::{self, DeviceError, Held};
+use crate::mark;
+use crate::roots;
+use crate::sys::{self, LoopInfo};
+use crate::words;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::ids::VolumeKey;
+use windlass_plan::paths::HostPath;
+use windlass_plan::step::{AttachFile, Backing, Writable};
+
+/// 512 everywhere, also where the disk below has larger sectors: a file system made on a device with 4096-byte sectors could not be
+/// mounted on one with 512, nor the other way round, and a volume's file may move.
+const SECTOR: u32 = 512;
+
+/// How often somebody may take the free device before us.
+const TRIES: u32 = 100;
+
+/// A file that cannot be attached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    #[error("the granted folder {folder} cannot be opened")]
+    Folder {
+        folder: HostPath,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the volume's file {folder}/{file} does not exist")]
+    Missing { folder: HostPath, file: String },
+    #[error("{folder}/{file} is not a plain file of one name on the folder's own file system")]
+    NotPlain { folder: HostPath, file: String },
+    #[error("cannot open {folder}/{file}")]
+    Open {
+        folder: HostPath,
+        file: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{folder}/{file} is {size} bytes long, which is not a positive multiple of 512")]
+    Size { folder: HostPath, file: String, size: u64 },
+    #[error("{folder}/{file} is attached already, by {device}, which is not this volume's")]
+    Attached { folder: HostPath, file: String, device: String },
+    #[error("the volume is attached as {device} from another file")]
+    OtherFile { device: String },
+    #[error("the volume is attached as {device}, {is}, and is wanted {wanted}; unstage it first")]
+    OtherMode { device: String, is: &'static str, wanted: &'static str },
+    #[error("no loop devices: cannot open /dev/loop-control")]
+    Control {
+        #[source]
+        source: io::Error,
+    },
+    #[error("no loop device is free")]
+    NoneFree {
+        #[source]
+        source: io::Error,
+    },
+    #[error("every loop device that was free was taken by somebody else, {TRIES} times")]
+    Outrun,
+    #[error("cannot bind {device} to {folder}/{file}")]
+    Bind {
+        device: String,
+        folder: HostPath,
+        file: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {deed} {device}")]
+    Prepare {
+        deed: &'static str,
+        device: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{device} is {found} bytes large, and its file {expected}")]
+    OtherSize { device: String, found: u64, expected: u64 },
+    #[error("the step is for another volume than the worker's")]
+    OtherVolume,
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        let reason = match error {
+            AttachError::Device(error) => return error.into(),
+            AttachError::Missing { .. } => Reason::SourceMissing,
+            AttachError::Folder { ref source, .. } if source.kind() == io::ErrorKind::NotFound => Reason::SourceMissing,
+            AttachError::NotPlain { .. } | AttachError::OtherVolume => Reason::NotOurs,
+            AttachError::Size { .. } => Reason::OutOfRange,
+            AttachError::Attached { .. } => Reason::InUse,
+            AttachError::OtherFile { .. } | AttachError::OtherMode { .. } => Reason::Incompatible,
+            AttachError::OtherSize { .. } => Reason::IdentityChanged,
+            AttachError::Control { .. } => Reason::MissingPrivilege,
+            AttachError::NoneFree { .. } | AttachError::Outrun => Reason::Exhausted,
+            AttachError::Folder { ref source, .. }
+            | AttachError::Open { ref source, .. }
+            | AttachError::Bind { ref source, .. }
+            | AttachError::Prepare { ref source, .. } => words::reason(source),
+        };
+        words::failure(reason, &error)
+    }
+}
+
+/// Does the volume's file exist? Opens nothing of its content.
+pub fn source_exists(folder: &HostPath, name: &str) -> Result<bool, Failure> {
+    match find(folder, name) {
+        Ok(_) => Ok(true),
+        Err(AttachError::Missing { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Attaches the file, or finds that it is attached.
+pub(crate) fn attach(volume: VolumeKey, wish: &AttachFile) -> Result<Held, AttachError> {
+    if wish.volume != volume {
+        return Err(AttachError::OtherVolume);
+    }
+    let source = Source::open(wish)?;
+    if let Some(held) = source.find_device(volume)? {
+        return Ok(held);
+    }
+    source.bind(volume)
+}
+
+/// The volume's file, opened.
+struct Source<'a> {
+    wish: &'a AttachFile,
+    file: File,
+    identity: Backing,
+    size: u64,
+    path: Vec<u8>,
+}
+
+/// Finds the file without opening its content: a fifo or a device of that name is never touched.
+fn find(folder: &HostPath, name: &str) -> Result<(OwnedFd, sys::Stat), AttachError> {
+    let names = || (folder.clone(), name.to_owned());
+    let open = |(folder, file), source| AttachError::Open { folder, file, source };
+    let above = roots::open_folder(folder).map_err(|source| AttachError::Folder { folder: folder.clone(), source })?;
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_XDEV;
+    let component = CString::new(name).ok().filter(|_| !name.is_empty() && !name.contains('/'));
+    let Some(component) = component else {
+        let (folder, file) = names();
+        return Err(AttachError::NotPlain { folder, file });
+    };
+    let file = sys::openat2(above.as_fd(), &component, libc::O_PATH, 0, resolve).map_err(|source| {
+        let (folder, file) = names();
+        match source.raw_os_error() {
+            Some(libc::ENOENT) => AttachError::Missing { folder, file },
+            Some(libc::ELOOP | libc::EXDEV) => AttachError::NotPlain { folder, file },
+            _ => AttachError::Open { folder, file, source },
+        }
+    })?;
+    let seen = sys::stat(file.as_fd()).map_err(|source| open(names(), source))?;
+    if !seen.is(libc::S_IFREG) || seen.links != 1 {
+        let (folder, file) = names();
+        return Err(AttachError::NotPlain { folder, file });
+    }
+    Ok((file, seen))
+}
+
+impl<'a> Source<'a> {
+    fn open(wish: &'a AttachFile) -> Result<Self, AttachError> {
+        let (found, seen) = find(&wish.folder, &wish.name)?;
+        let open = |source| AttachError::Open { folder: wish.folder.clone(), file: wish.name.clone(), source };
+        let path = roots::path_of(found.as_fd()).map_err(open)?;
+        let file = device::reopen(found.as_fd(), wish.writable == Writable::ReadWrite).map_err(open)?;
+        let source = Self { wish, file, identity: device::backing_of(&seen), size: seen.size, path };
+        if source.size == 0 || !source.size.is_multiple_of(u64::from(SECTOR)) {
+            let (folder, file) = source.names();
+            return Err(AttachError::Size { folder, file, size: source.size });
+        }
+        Ok(source)
+    }
+
+    fn names(&self) -> (HostPath, String) {
+        (self.wish.folder.clone(), self.wish.name.clone())
+    }
+
+    /// The device that shows this file for this volume already. The file shown by somebody else's: a failure.
+    fn find_device(&self, volume: VolumeKey) -> Result<Option<Held>, AttachError> {
+        let mut found = None;
+        for name in mark::all_names().map_err(|source| DeviceError::Survey(mark::SurveyError { source }))? {
+            if mark::of_name(&name) == Some(volume.short()) {
+                let Some(held) = Held::open(&name, volume)? else { continue };
+                if (held.device.backing.device, held.device.backing.inode) != (self.identity.device, self.identity.inode) {
+                    return Err(AttachError::OtherFile { device: name });
+                }
+                found.get_or_insert(held);
+            } else if mark::backing_of(&name).is_some_and(|path| path == self.path) {
+                let (folder, file) = self.names();
+                return Err(AttachError::Attached { folder, file, device: name });
+            }
+        }
+        found.map(|held| self.take_up(held)).transpose()
+    }
+
+    /// A device that was bound earlier: the right way round, and as large as its file is by now.
+    fn take_up(&self, mut held: Held) -> Result<Held, AttachError> {
+        let word = |is_read_only| if is_read_only { "read-only" } else { "writable" };
+        let wanted = self.wish.writable == Writable::ReadOnly;
+        if held.device.is_read_only != wanted {
+            return Err(AttachError::OtherMode { device: held.device.name, is: word(!wanted), wanted: word(wanted) });
+        }
+        if held.device.size < self.size {
+            sys::loop_refresh(&held.node).map_err(|source| AttachError::Prepare { deed: "resize", device: held.path(), source })?;
+        }
+        self.finish(&mut held)?;
+        Ok(held)
+    }
+
+    fn bind(&self, volume: VolumeKey) -> Result<Held, AttachError> {
+        let control = std::fs::OpenOptions::new().read(true).write(true).open("/dev/loop-control");
+        let control = control.map_err(|source| AttachError::Control { source })?;
+        let is_writing = self.wish.writable == Writable::ReadWrite;
+        let mut info = LoopInfo { size_limit: mark::size_limit(volume), file_name: mark::name(volume), ..LoopInfo::EMPTY };
+        info.flags = sys::LO_FLAGS_DIRECT_IO | if is_writing { 0 } else { sys::LO_FLAGS_READ_ONLY };
+        for _ in 0..TRIES {
+            let number = sys::loop_free(&control).map_err(|source| AttachError::NoneFree { source })?;
+            let name = format!("loop{number}");
+            let Some(node) = device::open_node(&name, is_writing, 0)? else { continue };
+            let mut bound = sys::loop_configure(&node, &self.file, SECTOR, info);
+            if bound.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
+                info.flags &= !sys::LO_FLAGS_DIRECT_IO;
+                bound = sys::loop_configure(&node, &self.file, SECTOR, info);
+            }
+            match bound {
+                Ok(()) => return self.prepare(volume, &name, node),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => continue,
+                Err(source) => {
+                    let (folder, file) = self.names();
+                    return Err(AttachError::Bind { device: format!("/dev/{name}"), folder, file, source });
+                }
+            }
+        }
+        Err(AttachError::Outrun)
+    }
+
+    fn prepare(&self, volume: VolumeKey, name: &str, node: File) -> Result<Held, AttachError> {
+        let prepare = |deed| move |source| AttachError::Prepare { deed, device: format!("/dev/{name}"), source };
+        if self.wish.writable == Writable::ReadOnly {
+            // A read-only loop device is so already; this says it in the one place that the block layer looks at, whatever the driver does.
+            sys::set_device_read_only(&node).map_err(prepare("set read-only"))?;
+        }
+        let mut held = Held::open(name, volume)?.ok_or(DeviceError::Changed { name: name.to_owned() })?;
+        // The writing descriptor goes only now, so that the name could not come to mean another device between the two.
+        drop(node);
+        held.is_fresh = true;
+        if held.device.is_read_only != (self.wish.writable == Writable::ReadOnly) {
+            return Err(DeviceError::Changed { name: name.to_owned() }.into());
+        }
+        let dio = std::fs::read_to_string(format!("/sys/block/{name}/loop/dio")).unwrap_or_default();
+        if dio.trim() != "1" {
+            tracing::warn!(device = name, "the file system below refuses direct I/O: data is cached twice, and its read errors may be hidden");
+        }
+        self.finish(&mut held)?;
+        Ok(held)
+    }
+
+    /// Compares the device with its file, and keeps the file with it.
+    fn finish(&self, held: &mut Held) -> Result<(), AttachError> {
+        let shown = &held.device.backing;
+        if (shown.device, shown.inode) != (self.identity.device, self.identity.inode) {
+            return Err(DeviceError::Changed { name: held.device.name.clone() }.into());
+        }
+        held.device.backing = self.identity.clone();
+        let device = held.path();
+        let prepare = |deed| {
+            let device = device.clone();
+            move |source| AttachError::Prepare { deed, device, source }
+        };
+        // Measured again: the controller may grow the file at any moment.
+        let mut expected = sys::stat(self.file.as_fd()).map_err(prepare("measure the file of"))?.size;
+        let mut found = held.measure()?;
+        if found < expected {
+            sys::loop_refresh(&held.node).map_err(prepare("resize"))?;
+            expected = sys::stat(self.file.as_fd()).map_err(prepare("measure the file of"))?.size;
+            found = held.measure()?;
+        }
+        if found / u64::from(SECTOR) != expected / u64::from(SECTOR) {
+            return Err(AttachError::OtherSize { device: held.path(), found, expected });
+        }
+        held.backing = Some(self.file.try_clone().map_err(prepare("keep the file of"))?);
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! Places a device's node in its staging folder, and binds what is staged to a target: a clone of one mount, placed by descriptor.
+
+use crate::device::{DeviceError, Held, open_node};
+use crate::mark;
+use crate::mount::mount_flags;
+use crate::mountinfo::{LOOP_MAJOR, Line, Loop};
+use crate::roots::{OpenRoots, Parent, PlaceError, Sight};
+use crate::sys;
+use crate::target::{self, TargetError};
+use crate::words;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use windlass_plan::capability::MountFlags;
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::ids::VolumeKey;
+use windlass_plan::step::{Bind, Outcome, PlaceNode, TargetKind, Writable};
+
+/// Something that cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    #[error("{path} is not a mount of this volume: it is not staged there")]
+    NotStaged { path: String },
+    #[error("the file system at {path} stopped writing after an error; unpublish and unstage the volume, and stage it again")]
+    StoppedWriting { path: String },
+    #[error("{path} is mounted read-only, so it cannot be published writable")]
+    StagedReadOnly { path: String },
+    #[error("/dev/{device} is writable, and a read-only node of a writable device can be written through; stage the volume read-only")]
+    WritableDevice { device: String },
+    #[error("this volume is at {path} already, {}", if *.is_read_only { "read-only" } else { "writable" })]
+    OtherMode { path: String, is_read_only: bool },
+    #[error("something else is mounted at {path} ({kind}, {major}:{minor}); it is left alone")]
+    Foreign { path: String, kind: String, major: u32, minor: u32 },
+    #[error("cannot {deed} {path}")]
+    Kernel {
+        deed: &'static str,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("what appeared at {path} is not this volume's device")]
+    OtherDevice { path: String },
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        let reason = match error {
+            BindError::Target(error) => return error.into(),
+            BindError::Place(error) => return error.into(),
+            BindError::Device(error) => return error.into(),
+            BindError::NotStaged { .. } => Reason::NotStaged,
+            BindError::StoppedWriting { .. } => Reason::NeedsRepair,
+            BindError::StagedReadOnly { .. } | BindError::WritableDevice { .. } | BindError::OtherMode { .. } => Reason::Incompatible,
+            BindError::Foreign { .. } => Reason::ForeignMount,
+            BindError::Kernel { ref source, .. } => words::reason(source),
+            BindError::OtherDevice { .. } => Reason::IdentityChanged,
+        };
+        words::failure(reason, &error)
+    }
+}
+
+/// Places the held device's node.
+pub(crate) fn place_node(roots: &OpenRoots, held: &Held, wish: &PlaceNode) -> Result<Outcome, BindError> {
+    let parent = roots.parent(&wish.place)?;
+    let shown = Shown { kind: TargetKind::File, name: held.device.name.clone(), minor: held.device.minor, is_read_only: held.device.is_read_only };
+    if let Some(outcome) = already(&parent, &shown, None)? {
+        return Ok(outcome);
+    }
+    let node = open_node(&shown.name, false, libc::O_PATH)?.ok_or(DeviceError::Changed { name: shown.name.clone() })?;
+    place(&parent, &shown, node.as_fd(), &MountFlags::default(), Writable::ReadWrite)
+}
+
+/// Binds what is staged. The device that it shows becomes the lease's, if the lease has none yet.
+pub(crate) fn bind(roots: &OpenRoots, volume: VolumeKey, held: &mut Option<Held>, wish: &Bind) -> Result<Outcome, BindError> {
+    let from = roots.parent(&wish.from)?;
+    let not_staged = || BindError::NotStaged { path: from.path.clone() };
+    let Sight::Mounted(staged, line, _) = from.look()? else { return Err(not_staged()) };
+    let Some((kind, minor)) = shows(&line, staged.as_fd()) else { return Err(not_staged()) };
+    // The lease's own device by its descriptor; another only if it carries the whole mark.
+    if kind != wish.kind || mark::of_minor(minor) != Some(volume.short()) || !adopt(held, volume, minor)? {
+        return Err(not_staged());
+    }
+    let Some(device) = held.as_ref().map(|held| &held.device) else { return Err(not_staged()) };
+    let shown = Shown { kind, name: device.name.clone(), minor, is_read_only: device.is_read_only };
+    refuse_mode(&from, &line, &shown, wish.writable)?;
+    let to = roots.parent(&wish.to)?;
+    if let Some(outcome) = already(&to, &shown, Some(wish.writable))? {
+        return Ok(outcome);
+    }
+    place(&to, &shown, staged.as_fd(), &wish.flags, wish.writable)
+}
+
+/// What is bound: a file system on a loop device, or the device's node.
+struct Shown {
+    kind: TargetKind,
+    name: String,
+    minor: u32,
+    is_read_only: bool,
+}
+
+fn refuse_mode(from: &Parent, line: &Line, shown: &Shown, writable: Writable) -> Result<(), BindError> {
+    let path = || from.path.clone();
+    match (shown.kind, writable) {
+        (TargetKind::Folder, Writable::ReadWrite) if line.is_read_only() => Err(BindError::StagedReadOnly { path: path() }),
+        (TargetKind::Folder, _) if !line.is_read_only() && line.is_superblock_read_only() => Err(BindError::StoppedWriting { path: path() }),
+        (TargetKind::File, Writable::ReadWrite) if shown.is_read_only => Err(BindError::StagedReadOnly { path: path() }),
+        (TargetKind::File, Writable::ReadOnly) if !shown.is_read_only => Err(BindError::WritableDevice { device: shown.name.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// Which loop device a mount that we stand in shows. A node is asked for its number: its name is nothing to rely on.
+pub(crate) fn shows(line: &Line, there: BorrowedFd<'_>) -> Option<(TargetKind, u32)> {
+    match line.shows()? {
+        Loop::Filesystem(minor) => Some((TargetKind::Folder, minor)),
+        Loop::Node(_) => {
+            let seen = sys::stat(there).ok()?;
+            (seen.is(libc::S_IFBLK) && seen.is_device.major == LOOP_MAJOR).then_some((TargetKind::File, seen.is_device.minor))
+        }
+    }
+}
+
+/// Makes the device of this number the lease's. False: it is not this volume's.
+pub(crate) fn adopt(held: &mut Option<Held>, volume: VolumeKey, minor: u32) -> Result<bool, DeviceError> {
+    if let Some(held) = held.as_ref().filter(|held| held.device.minor == minor) {
+        held.compare()?;
+        return Ok(true);
+    }
+    let Some(name) = mark::name_of(minor) else { return Ok(false) };
+    let Some(found) = Held::open(&name, volume)?.filter(|found| found.device.minor == minor) else { return Ok(false) };
+    *held = Some(found);
+    Ok(true)
+}
+
+/// Is the device there already? Anything else that is mounted there is a failure.
+fn already(parent: &Parent, shown: &Shown, writable: Option<Writable>) -> Result<Option<Outcome>, BindError> {
+    let Sight::Mounted(there, line, _) = parent.look()? else { return Ok(None) };
+    if !is_shown(&line, there.as_fd(), shown) {
+        return Err(BindError::Foreign { path: parent.path.clone(), kind: line.kind, major: line.major, minor: line.minor });
+    }
+    let is_read_only = line.is_read_only();
+    match writable {
+        Some(wanted) if (wanted == Writable::ReadOnly) != is_read_only => Err(BindError::OtherMode { path: parent.path.clone(), is_read_only }),
+        _ => Ok(Some(Outcome::Already)),
+    }
+}
+
+fn is_shown(line: &Line, there: BorrowedFd<'_>, shown: &Shown) -> bool {
+    let is_whole = shown.kind == TargetKind::File || line.root == "/";
+    is_whole && shows(line, there) == Some((shown.kind, shown.minor))
+}
+
+fn place(to: &Parent, shown: &Shown, from: BorrowedFd<'_>, flags: &MountFlags, writable: Writable) -> Result<Outcome, BindError> {
+    let kernel = |deed| {
+        let path = to.path.clone();
+        move |source| BindError::Kernel { deed, path, source }
+    };
+    let copy: OwnedFd = sys::clone_mount(from).map_err(kernel("clone the mount for"))?;
+    let set = mount_flags(flags, writable);
+    if set != 0 {
+        // The kernel wants the whole field of access times cleared where one of them is set.
+        let clear = if set & libc::MOUNT_ATTR__ATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
+        sys::set_mount_flags(copy.as_fd(), set, clear).map_err(kernel("set the mount flags of"))?;
+    }
+    let target = target::make(to, shown.kind)?;
+    sys::move_mount(copy.as_fd(), target.as_fd()).map_err(kernel("place the mount at"))?;
+    match to.look()? {
+        Sight::Mounted(there, line, _) if is_shown(&line, there.as_fd(), shown) => Ok(Outcome::Done),
+        _ => Err(BindError::OtherDevice { path: to.path.clone() }),
+    }
+}

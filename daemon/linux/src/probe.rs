@@ -1,0 +1,99 @@
+//! Looks at what is on a device and gives one of three answers: blank and proven so, this is on it, could not tell (law 5).
+
+mod checksum;
+mod signatures;
+pub(crate) mod superblock;
+
+use crate::device::Held;
+use crate::sys;
+use crate::words;
+use signatures::Regions;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::step::Probe;
+
+/// How much is read at the beginning: up to the last superblock copy that we know of near there (ZFS's, below 256 KiB).
+const HEAD: u64 = 272 << 10;
+
+/// How much is read at the end: md's old superblock lies within the last 128 KiB.
+const TAIL: u64 = 128 << 10;
+
+/// In pieces, so that an error can be placed.
+const PIECE: u64 = 16 << 10;
+
+/// A probe that cannot even begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProbeError {
+    #[error("the volume's file is not open here: attach comes before probe")]
+    NotAttached,
+}
+
+impl From<ProbeError> for Failure {
+    fn from(error: ProbeError) -> Self {
+        words::failure(Reason::CannotTell, &error)
+    }
+}
+
+/// Probes the device. Never writes; what others wrote and the kernel still keeps to itself is asked to go to the file first.
+pub(crate) fn probe(held: &Held) -> Result<Probe, ProbeError> {
+    let backing = held.backing.as_ref().ok_or(ProbeError::NotAttached)?;
+    if !held.is_fresh
+        && let Err(error) = held.node.sync_all()
+    {
+        return Ok(Probe::Unknown { why: format!("what was written to {} does not reach its file: {error}", held.path()) });
+    }
+    let size = held.device.size;
+    let first = match sys::next_data(backing, 0) {
+        Ok(None) => return Ok(Probe::Blank { proof: format!("the backing file has no data in bytes 0..{size} (SEEK_DATA)") }),
+        Ok(Some(first)) => first,
+        Err(error) => return Ok(Probe::Unknown { why: format!("the file system below does not say where the file has data: {error}") }),
+    };
+    Ok(match read_regions(&held.node, size) {
+        Err(unread) => Probe::Unknown { why: unread.to_string() },
+        Ok(regions) => signatures::recognise(&regions)
+            .unwrap_or_else(|| Probe::Unknown { why: format!("there is data from byte {first} on, and it is no format that we know") }),
+    })
+}
+
+/// A part of a device that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("bytes {from}..{to} cannot be read: {error}")]
+pub(crate) struct Unread {
+    from: u64,
+    to: u64,
+    error: io::Error,
+}
+
+fn read_regions(node: &File, size: u64) -> Result<Regions, Unread> {
+    let head = read(node, 0, size.min(HEAD))?;
+    // Aligned as the pieces are; where the two overlap, on small devices, they are read twice.
+    let tail_at = size.saturating_sub(TAIL) / 4096 * 4096;
+    let tail = read(node, tail_at, size)?;
+    Ok(Regions { head, tail, tail_at, size })
+}
+
+/// Reads bytes `from..to` of a device.
+pub(crate) fn read(node: &File, from: u64, to: u64) -> Result<Vec<u8>, Unread> {
+    let mut bytes = vec![0; (to - from) as usize];
+    for (index, piece) in bytes.chunks_mut(PIECE as usize).enumerate() {
+        let at = from + index as u64 * PIECE;
+        node.read_exact_at(piece, at).map_err(|error| Unread { from: at, to: at + piece.len() as u64, error })?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_error_names_the_place() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(PIECE + 100).unwrap();
+        assert_eq!(read(&file, 0, PIECE).unwrap().len(), PIECE as usize);
+        let unread = read(&file, 0, 2 * PIECE).unwrap_err().to_string();
+        assert!(unread.starts_with("bytes 16384..32768 cannot be read"), "{unread}");
+    }
+}
