@@ -10,7 +10,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
-use wasmtime::Engine;
 use wasmtime::component::Component;
 use windlass_wire::frame;
 use windlass_wire::plugin::{Compiled, Inspection};
@@ -116,7 +115,7 @@ fn work(uid: Option<u32>, limits: CompileLimits) -> Result<Inspection, CompileEr
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(limits.threads).max(1);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(CompileError::Threads)?;
     let engine = engine::for_compiling().map_err(CompileError::Engine)?;
-    let component = parse(&engine, &bytes)?;
+    let component = Component::from_binary(&engine, &bytes).map_err(CompileError::Invalid)?;
     let linked = linker::link(&engine, &component).map_err(CompileError::Unfit)?;
     let compiled = component.serialize().map_err(CompileError::Invalid)?;
     code.write_all(&compiled).map_err(|source| CompileError::Write { limit: limits.code, source })?;
@@ -143,19 +142,33 @@ fn recognise(bytes: &[u8]) -> Result<(), CompileError> {
         return Err(CompileError::Foreign { begins: begins.join(" ") });
     }
     match bytes.get(4..8) {
-        Some([0x0d, 0, 1, 0]) => Ok(()),
+        Some([0x0d, 0, 1, 0]) if is_whole(&bytes[8..]) => Ok(()),
+        Some([0x0d, 0, 1, 0]) => Err(CompileError::CutShort { length: bytes.len() }),
         Some([1, 0, 0, 0]) => Err(CompileError::CoreModule),
         Some([a, b, c, d]) => Err(CompileError::Encoding { version: u16::from_le_bytes([*a, *b]), layer: u16::from_le_bytes([*c, *d]) }),
         _ => Err(CompileError::CutShort { length: bytes.len() }),
     }
 }
 
-fn parse(engine: &Engine, bytes: &[u8]) -> Result<Component, CompileError> {
-    Component::from_binary(engine, bytes).map_err(|error| {
-        let said = text::error_line(&error);
-        // The parser's words for it; a test holds them.
-        if said.contains("unexpected end") { CompileError::CutShort { length: bytes.len() } } else { CompileError::Invalid(error) }
-    })
+/// Do the sections end where the file does? What is no section at all is the parser's to name.
+fn is_whole(mut sections: &[u8]) -> bool {
+    while let [id, rest @ ..] = sections {
+        let mut length = 0_u64;
+        let mut used = 0;
+        for byte in rest.iter().take(5) {
+            length |= u64::from(byte & 0x7f) << (7 * used);
+            used += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        match rest.get(used..) {
+            _ if *id > 12 => return true,
+            Some(body) if used > 0 && body.len() as u64 >= length => sections = &body[length as usize..],
+            _ => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]

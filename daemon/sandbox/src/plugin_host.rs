@@ -17,7 +17,7 @@ use windlass_wire::frame::{self, FrameError};
 use windlass_wire::plugin::{FromPlugin, Limits, Setup};
 
 /// Until the limits are known: enough to load any component.
-const ROOM: Room = Room { files: 64, file_size: 1 << 30, data: 4 << 30, cpu: None };
+pub(crate) const ROOM: Room = Room { files: 64, file_size: 1 << 30, data: 4 << 30, cpu: None };
 
 /// Bytes for the process itself, besides its guests.
 const OURS: u64 = 96 << 20;
@@ -90,9 +90,7 @@ fn prepare(mut socket: &UnixStream, uid: Option<u32>) -> Result<(Arc<Shared>, Ar
     drop(store);
 
     let queue = serve::start_workers(&shared, &engine, exports, &ticker).map_err(HostError::Threads)?;
-    walls::limit(Resource::RLIMIT_FSIZE, "fsize", 0)?;
-    walls::limit(Resource::RLIMIT_NPROC, "nproc", 0)?;
-    Filter::Serve.install()?;
+    walls::close()?;
     Ok((shared, queue, missing_walls))
 }
 

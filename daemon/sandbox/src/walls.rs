@@ -123,6 +123,22 @@ pub(crate) fn shut_in(uid: Option<u32>, keep: u32, room: &Room, filter: Filter) 
     Ok(missing)
 }
 
+/// The last walls of the plugin process, once every thread has been made and all code mapped: nothing is started, written or made
+/// executable from here on.
+pub(crate) fn close() -> Result<(), WallError> {
+    limit(Resource::RLIMIT_FSIZE, "fsize", 0)?;
+    limit(Resource::RLIMIT_NPROC, "nproc", 0)?;
+    Filter::Serve.install()
+}
+
+/// All walls of a serving plugin process around the caller, for a test's probe that tries to get out.
+#[doc(hidden)]
+pub fn confine_probe(uid: Option<u32>) -> Result<Vec<String>, WallError> {
+    let missing = shut_in(uid, 5, &crate::plugin_host::ROOM, Filter::Load)?;
+    close()?;
+    Ok(missing)
+}
+
 /// Shuts the effects process in: it keeps its user, loses every capability, and of the file system it has exactly these folders, to
 /// read and to write. Returns what could not be had on this kernel. Single-threaded.
 ///

@@ -1,1 +1,7 @@
-//! x
+//! The real thing in real processes: compile children and plugin processes, started the way the daemon starts them.
+
+mod calls;
+mod compiling;
+mod hostile;
+mod shut_in;
+mod stage;

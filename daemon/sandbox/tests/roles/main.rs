@@ -1,10 +1,13 @@
 //! The roles as processes of their own, for the tests: what the daemon's binary does with `windlass plugin-host`.
 
+mod probe;
+
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let uid = arguments.get(1).and_then(|uid| uid.parse().ok());
     match arguments.first().map(String::as_str) {
         Some("plugin-host") => windlass_sandbox::plugin_host(uid),
+        Some("probe") => probe::run(uid, arguments.get(2).map_or("", String::as_str)),
         Some("compile") => windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits::default()),
         _ => std::process::ExitCode::from(64),
     }
