@@ -77,6 +77,11 @@ impl Message {
         redact::shown(self.0.clone())
     }
 
+    /// The message as the compiler's type for it.
+    pub fn decode<M: prost::Message + Default>(&self) -> Result<M, prost::DecodeError> {
+        self.0.transcode_to()
+    }
+
     pub(crate) fn new(message: DynamicMessage) -> Self {
         Self(message)
     }

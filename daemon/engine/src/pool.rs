@@ -171,9 +171,9 @@ impl Lease {
         }
     }
 
-    /// Nothing of the volume is left on this node: its lock file goes with the lease.
-    pub fn volume_is_gone(&mut self) {
-        self.is_gone = true;
+    /// Is anything of the volume left on this node? Otherwise its lock file goes with the lease.
+    pub fn volume_is_gone(&mut self, is_gone: bool) {
+        self.is_gone = is_gone;
     }
 }
 

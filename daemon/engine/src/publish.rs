@@ -109,11 +109,10 @@ impl Work<'_> {
         Ok(Settled::Done)
     }
 
-    /// Is the volume to be seen at the place, as a staging or target path?
+    /// Is the volume to be seen at exactly this place?
     pub fn is_at(&mut self, place: &Place) -> Result<bool, Failure> {
         let observed = self.observe()?;
-        let node = place.join(lower::NODE_NAME);
-        Ok([place, &node].into_iter().any(|place| !self.seen_at(&observed, place).is_empty()))
+        Ok(!self.seen_at(&observed, place).is_empty())
     }
 }
 

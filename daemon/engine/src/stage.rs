@@ -147,7 +147,13 @@ impl Work<'_> {
         let writable = lower::writable(&order.facts.capability);
         let evidence = Evidence { probe, backing: &device.backing, content: order.content, is_ours: order.is_ours, note: note.as_ref(), kind, writable };
         match decide(&evidence)? {
-            Decision::Use => Ok(false),
+            Decision::Use => {
+                // The operator's word was for once, and for a blank volume: this one has become something.
+                if note.is_some_and(|note| note.state == FormatState::Allowed) {
+                    self.engine.notes.write(&self.key, &device.backing, FormatState::Finished)?;
+                }
+                Ok(false)
+            }
             Decision::Format { because } => {
                 if device.size < kind.smallest() {
                     return Err(Failure::new(Reason::OutOfRange, format!("{kind} needs {} bytes at least; the volume has {}", kind.smallest(), device.size)));

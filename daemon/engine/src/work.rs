@@ -24,7 +24,11 @@ impl<'a> Work<'a> {
 
     /// What the kernel shows of the volume.
     pub fn observe(&mut self) -> Result<Observed, Failure> {
-        self.lease.observe()
+        let observed = self.lease.observe()?;
+        if observed.devices.is_empty() {
+            self.note_if_gone();
+        }
+        Ok(observed)
     }
 
     /// See [`crate::pool::Lease::source_exists`].
@@ -42,6 +46,7 @@ impl<'a> Work<'a> {
         let name = step.name();
         if let Some(undo) = step.undo(self.key) {
             self.writer.write(&Line::Undo { strand, step: name.to_owned(), undo })?;
+            self.lease.volume_is_gone(false);
         }
         let program = matches!(step, Step::Format(_) | Step::Check { .. }).then(|| self.engine.programs.enter());
         let outcome = self.lease.apply(step);
@@ -96,9 +101,8 @@ impl<'a> Work<'a> {
     }
 
     pub(crate) fn note_if_gone(&mut self) {
-        if self.writer.record().strands.is_empty() {
-            self.lease.volume_is_gone();
-        }
+        let is_gone = self.writer.record().strands.is_empty();
+        self.lease.volume_is_gone(is_gone);
     }
 
     /// A copy of the strand that stages the volume, in whatever state.

@@ -4,6 +4,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -25,7 +26,8 @@ impl Binary {
         let mut mappings = vec![FdMapping { parent_fd: theirs.into(), child_fd: 3 }];
         mappings.extend(more.into_iter().zip(4..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }));
         let mut command = Command::new(&self.0);
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        // A group of its own: Ctrl-C at a terminal is meant for the daemon, not for a worker in the middle of a step.
+        command.arg0("windlass").process_group(0).args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
         for name in ["RUST_BACKTRACE", "WINDLASS_LOG"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

@@ -1,0 +1,135 @@
+//! Puts together what the admin socket answers.
+
+use super::view::{Driver, DriverState, Effects, ExplainedStep, Explanation, Going, Status, Unowned, Volume};
+use crate::claims::Claimed;
+use crate::house::House;
+use crate::served::Served;
+use crate::story;
+use std::sync::{Arc, PoisonError};
+use windlass_engine::record::{Record, StrandState, What};
+use windlass_plan::format::FormatState;
+use windlass_plan::ids::{DriverName, VolumeId};
+use windlass_plan::lower;
+use windlass_plan::step::Backing;
+
+pub(super) fn status(house: &Arc<House>) -> Status {
+    let records = house.records();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: house.started.elapsed().map_or(0, |age| age.as_secs()),
+        instance: house.config.instance.clone(),
+        node: house.config.node.clone(),
+        roles: house.config.roles.clone(),
+        workers_idle: house.engine.as_ref().map(|engine| engine.idle_workers()).unwrap_or_default(),
+        effects: house.effects.view().map(|(pid, missing_walls)| Effects { pid, missing_walls }),
+        drivers: house.all().iter().map(|served| driver(served, &records)).collect(),
+        volumes: records.iter().map(volume).collect(),
+        going: (house.claims.going().into_iter())
+            .map(|going| {
+                let (Claimed::Volume(driver, on) | Claimed::Name(driver, on)) = going.claimed;
+                Going { driver: driver.to_string(), on, verb: going.verb.to_owned(), seconds: going.age.as_secs_f64() }
+            })
+            .collect(),
+        unowned: (house.unowned.lock().unwrap_or_else(PoisonError::into_inner).iter())
+            .map(|marked| Unowned { device: marked.device.clone(), backing: marked.backing.clone() })
+            .collect(),
+    }
+}
+
+fn driver(served: &Served, records: &[Record]) -> Driver {
+    let view = served.driver.view();
+    let process = view.generation.as_ref().map(|generation| generation.process().view());
+    let state = match (&view.generation, &view.refused) {
+        (Some(_), None) => DriverState::Serving,
+        (Some(_), Some(_)) => DriverState::ServingOld,
+        (None, None) => DriverState::Loading,
+        (None, Some(_)) => DriverState::TeardownOnly,
+    };
+    Driver {
+        name: view.name.to_string(),
+        state,
+        vendor: view.advertised.as_ref().map(|said| said.vendor.clone()),
+        version: view.advertised.as_ref().map(|said| said.version.clone()),
+        generation: view.generation.as_ref().map(|generation| generation.number),
+        digest: view.generation.as_ref().map(|generation| generation.digest.clone()),
+        exports: view.advertised.map(|said| said.exports).unwrap_or_default(),
+        refused: view.refused.map(|refused| refused.reason),
+        load_ms: view.reloaded.map(|(_, took)| took.as_secs_f64() * 1000.0),
+        pid: process.as_ref().and_then(|process| process.pid),
+        starts: process.as_ref().map_or(0, |process| process.starts),
+        uid: view.spec.and_then(|spec| spec.uid),
+        missing_walls: process.map(|process| process.missing_walls).unwrap_or_default(),
+        volumes: records.iter().filter(|record| record.header.driver == view.name).count(),
+        socket: served.house.config.sockets.join(view.name.as_str()).join("csi.sock").display().to_string(),
+    }
+}
+
+fn volume(record: &Record) -> Volume {
+    let stage = record.stage();
+    let facts = stage.and_then(|strand| match &strand.what {
+        What::Stage(facts) => Some(facts),
+        What::Publish(_) => None,
+    });
+    let device = stage.and_then(|strand| strand.device.as_ref());
+    let published_at: Vec<String> = record.publishes().map(|(_, facts)| facts.path.clone()).collect();
+    let is_settled = record.strands.iter().all(|strand| strand.state == StrandState::Standing);
+    let state = match (is_settled, published_at.is_empty()) {
+        (false, _) => "in between",
+        (true, true) => "staged",
+        (true, false) => "published",
+    };
+    Volume {
+        driver: record.header.driver.to_string(),
+        id: record.header.volume.to_string(),
+        key: record.header.key.to_string(),
+        state: state.to_owned(),
+        device: device.map(|device| device.name.clone()),
+        size: device.map(|device| device.size),
+        filesystem: facts.map(|facts| facts.filesystem.map_or("block", |kind| kind.name()).to_owned()),
+        mode: facts.map(|facts| facts.capability.mode.to_string()),
+        source: facts.map(|facts| facts.source.clone()),
+        staged_at: facts.map(|facts| facts.path.clone()),
+        published_at,
+    }
+}
+
+pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &serde_json::Value) -> Result<Explanation, String> {
+    let all = house.all();
+    let served = match driver {
+        Some(name) => all.iter().find(|served| served.driver.name().as_str() == name).ok_or_else(|| format!("there is no driver {name:?}"))?,
+        None => match &all[..] {
+            [only] => only,
+            _ => return Err(format!("there are {} drivers; say which with `--driver`", all.len())),
+        },
+    };
+    let request = windlass_csi::json::request("NodeStageVolume", &request.to_string()).map_err(|error| error.to_string())?;
+    let message = request.message.decode().map_err(|error| error.to_string())?;
+    let call = windlass_csi::from_proto::stage_volume(message).map_err(|error| error.to_string())?;
+    let (plan, source) = story::attach(served, &call.request).map_err(|refused| refused.to_string())?;
+    let staging = story::place(served, "staging_target_path", &call.request.staging_path).map_err(|refused| refused.to_string())?;
+    let engine = served.engine().map_err(|refused| refused.to_string())?;
+    let key = engine.key(served.driver.name(), &call.request.volume);
+    let generation = served.generation().map_err(|refused| refused.to_string())?;
+    let steps = lower::stage(key, &plan, &call.request.capability, &staging);
+    Ok(Explanation {
+        driver: served.driver.name().to_string(),
+        volume: call.request.volume.to_string(),
+        plugin: format!("{} {}", generation.description.vendor, generation.description.version),
+        source: source.to_string(),
+        is_ours: plan.is_ours,
+        steps: steps.into_iter().map(|step| ExplainedStep { name: step.name().to_owned(), undo: step.undo(key), step }).collect(),
+    })
+}
+
+pub(super) fn allow_format(house: &Arc<House>, driver: &str, volume: &str) -> Result<(), String> {
+    let engine = house.engine.as_ref().ok_or("this daemon does not serve the node role")?;
+    let driver = DriverName::parse(driver).map_err(|error| format!("the driver's name {error}"))?;
+    let volume = VolumeId::parse(volume).map_err(|error| format!("the volume's id {error}"))?;
+    if engine.has_record(&driver, &volume) {
+        return Err(format!("volume {volume} is staged on this node; unstage it first"));
+    }
+    // The word counts for whatever is behind the volume, as long as that is blank: no identity belongs to it.
+    let anything = Backing { device: 0, inode: 0, born_ns: 0 };
+    engine.notes().write(&engine.key(&driver, &volume), &anything, FormatState::Allowed).map_err(|failure| failure.to_string())
+}

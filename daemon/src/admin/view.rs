@@ -1,0 +1,113 @@
+//! What the admin socket answers, as it is printed with `-o json`.
+
+use serde::{Deserialize, Serialize};
+use windlass_plan::step::{Step, Undo};
+
+/// The daemon, its drivers and its volumes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_seconds: u64,
+    pub(crate) instance: String,
+    pub(crate) node: String,
+    pub(crate) roles: Vec<crate::config::Role>,
+    pub(crate) workers_idle: Vec<u32>,
+    pub(crate) effects: Option<Effects>,
+    pub(crate) drivers: Vec<Driver>,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) going: Vec<Going>,
+    pub(crate) unowned: Vec<Unowned>,
+}
+
+/// The effects process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Effects {
+    pub(crate) pid: u32,
+    pub(crate) missing_walls: Vec<String>,
+}
+
+/// A driver.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Driver {
+    pub(crate) name: String,
+    pub(crate) state: DriverState,
+    pub(crate) vendor: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) generation: Option<u64>,
+    pub(crate) digest: Option<String>,
+    pub(crate) exports: Vec<String>,
+    pub(crate) refused: Option<String>,
+    pub(crate) load_ms: Option<f64>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) starts: u64,
+    pub(crate) uid: Option<u32>,
+    pub(crate) missing_walls: Vec<String>,
+    pub(crate) volumes: usize,
+    pub(crate) socket: String,
+}
+
+/// How a driver is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DriverState {
+    /// Its plugin serves.
+    Serving,
+    /// Its plugin serves; a newer one was refused.
+    ServingOld,
+    /// Its plugin is being loaded.
+    Loading,
+    /// It has no plugin: what is here can be taken down, nothing else.
+    TeardownOnly,
+}
+
+/// A volume on this node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Volume {
+    pub(crate) driver: String,
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) state: String,
+    pub(crate) device: Option<String>,
+    pub(crate) size: Option<u64>,
+    pub(crate) filesystem: Option<String>,
+    pub(crate) mode: Option<String>,
+    pub(crate) source: Option<String>,
+    pub(crate) staged_at: Option<String>,
+    pub(crate) published_at: Vec<String>,
+}
+
+/// A call that runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Going {
+    pub(crate) driver: String,
+    pub(crate) on: String,
+    pub(crate) verb: String,
+    pub(crate) seconds: f64,
+}
+
+/// A device that carries a mark and has no record.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Unowned {
+    pub(crate) device: String,
+    pub(crate) backing: String,
+}
+
+/// What a stage would do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Explanation {
+    pub(crate) driver: String,
+    pub(crate) volume: String,
+    pub(crate) plugin: String,
+    pub(crate) source: String,
+    pub(crate) is_ours: bool,
+    pub(crate) steps: Vec<ExplainedStep>,
+}
+
+/// A step and how it would be undone.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ExplainedStep {
+    pub(crate) name: String,
+    pub(crate) step: Step,
+    pub(crate) undo: Option<Undo>,
+}

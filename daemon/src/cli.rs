@@ -1,0 +1,143 @@
+//! The command line: what can be typed, and which function does it.
+
+use crate::command::{self, Output};
+use crate::{dev, effects, serve, worker};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// One node storage daemon for any number of CSI drivers.
+#[derive(Parser)]
+#[command(name = "windlass", version, about, long_about = None, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve CSI: one socket a driver, as the configuration says
+    Serve {
+        /// The daemon's configuration
+        #[arg(long, default_value = "/etc/windlass/windlass.toml")]
+        config: PathBuf,
+    },
+    /// Run everything in one folder with the embedded `local` driver, without configuration
+    Dev(dev::Arguments),
+    /// What a running daemon is doing
+    Status(Ask),
+    /// The drivers of a running daemon, and the plugins that serve them
+    Drivers(Ask),
+    /// The volumes on this node
+    Volumes {
+        #[command(flatten)]
+        ask: Ask,
+        #[command(subcommand)]
+        deed: Option<VolumesDeed>,
+    },
+    /// Show what a request would do, and do nothing
+    Explain {
+        #[command(subcommand)]
+        what: Explain,
+    },
+    /// For those who write plugins
+    Plugin {
+        #[command(subcommand)]
+        deed: PluginDeed,
+    },
+    /// Make one CSI call, for debugging
+    Csi(command::csi::Arguments),
+    /// Internal: does steps that may hang
+    #[command(hide = true)]
+    Worker,
+    /// Internal: talks to what is outside
+    #[command(hide = true)]
+    Effects,
+    /// Internal: runs one plugin, shut in
+    #[command(hide = true)]
+    PluginHost {
+        /// Compile instead of run
+        #[arg(long)]
+        compile: bool,
+        /// Who to become
+        #[arg(long)]
+        uid: Option<u32>,
+    },
+}
+
+/// Where the running daemon is, and how to print what it says.
+#[derive(Args, Clone)]
+pub(crate) struct Ask {
+    /// The daemon's admin socket
+    #[arg(long, env = "WINDLASS_ADMIN", default_value = "/run/windlass/admin.sock", global = true)]
+    pub(crate) admin: PathBuf,
+    /// A table for people, or JSON for programs
+    #[arg(short, long, value_enum, default_value = "table", global = true)]
+    pub(crate) output: Output,
+}
+
+#[derive(Subcommand)]
+enum VolumesDeed {
+    /// Allow a blank volume to be formatted once, though nothing proves that it may be
+    AllowFormat {
+        /// The driver
+        #[arg(long)]
+        driver: String,
+        /// The volume's id
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Explain {
+    /// A NodeStageVolume request, as JSON
+    Stage {
+        /// The request; `-` is standard input
+        request: PathBuf,
+        /// The driver; not needed where there is only one
+        #[arg(long)]
+        driver: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+}
+
+#[derive(Subcommand)]
+enum PluginDeed {
+    /// Say whether a component would be taken, and what would be advertised of it
+    Check {
+        /// The component
+        file: PathBuf,
+        /// A table for people, or JSON for programs
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+        /// A key of the driver's configuration, `KEY=VALUE`
+        #[arg(long = "config")]
+        config: Vec<String>,
+    },
+}
+
+pub(crate) fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Worker => return worker::run(),
+        Command::Effects => return effects::run(),
+        Command::PluginHost { compile: true, uid } => return windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits::default()),
+        Command::PluginHost { compile: false, uid } => return windlass_sandbox::plugin_host(uid),
+        Command::Serve { config } => serve::run(&config),
+        Command::Dev(arguments) => dev::run(&arguments),
+        Command::Status(ask) => command::status::status(&ask),
+        Command::Drivers(ask) => command::status::drivers(&ask),
+        Command::Volumes { ask, deed: None } => command::status::volumes(&ask),
+        Command::Volumes { ask, deed: Some(VolumesDeed::AllowFormat { driver, id }) } => command::status::allow_format(&ask, driver, id),
+        Command::Explain { what: Explain::Stage { request, driver, ask } } => command::explain::stage(&ask, driver, &request),
+        Command::Plugin { deed: PluginDeed::Check { file, output, config } } => command::plugin::check(&file, output, &config),
+        Command::Csi(arguments) => command::csi::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("windlass: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `windlass plugin check`: what a vendor runs before shipping. The component is compiled, started and asked, as the daemon would.
+
+use super::{Output, print, print_json};
+use crate::config;
+use crate::served::Served;
+use anyhow::Context;
+use std::path::Path;
+use windlass_plan::grants::Grants;
+use windlass_plan::ids::DriverName;
+use windlass_plan::paths::HostPath;
+use windlass_plugins::cache::Cache;
+use windlass_plugins::child::Binary;
+use windlass_plugins::component::Source;
+use windlass_plugins::driver::Remembered;
+use windlass_plugins::generation::{DriverSpec, Generation, Workshop};
+use windlass_wire::plugin::Limits;
+
+#[derive(serde::Serialize)]
+struct Checked {
+    component: String,
+    digest: String,
+    vendor: String,
+    version: String,
+    exports: Vec<String>,
+    imports: Vec<String>,
+    code_bytes: u64,
+    capabilities: Vec<String>,
+    configuration: Vec<String>,
+    missing_walls: Vec<String>,
+}
+
+/// Checks a component.
+pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow::Result<()> {
+    let folder = Scratch::new()?;
+    let path = std::fs::canonicalize(file).with_context(|| format!("cannot find {}", file.display()))?;
+    let name = DriverName::parse("plugin-check")?;
+    let config = settings
+        .iter()
+        .map(|setting| {
+            setting.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).with_context(|| format!("`--config {setting}` is not KEY=VALUE"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let spec = DriverSpec {
+        uid: config::uid("plugin check", &name),
+        name,
+        source: Source::File(path),
+        // Nothing is done in it: `describe` and `probe` have no effects.
+        grants: Grants { files: [("any".to_owned(), HostPath::parse("/nonexistent")?)].into(), is_static_allowed: false },
+        limits: Limits::default(),
+        config,
+    };
+    let workshop = Workshop { binary: Binary::current(), cache: Cache::open(&folder.0, "check")? };
+    let generation = Generation::load(&workshop, &spec, 1, None).map_err(|error| anyhow::anyhow!("{} would be refused: {error}", file.display()))?;
+    let said = Remembered {
+        vendor: generation.description.vendor.clone(),
+        version: generation.description.version.clone(),
+        exports: generation.inspection.exports.clone(),
+        online_expansion: generation.description.online_expansion,
+    };
+    let capabilities = Served::plugin_capabilities(&said)
+        .iter()
+        .map(|c| format!("plugin: {c:?}"))
+        .chain(Served::controller_capabilities(&said).iter().map(|c| format!("controller: {c:?}")))
+        .chain(Served::node_capabilities(&said).iter().map(|c| format!("node: {c:?}")))
+        .collect();
+    let checked = Checked {
+        component: file.display().to_string(),
+        digest: generation.digest.clone(),
+        vendor: said.vendor,
+        version: said.version,
+        exports: said.exports,
+        imports: generation.inspection.imports.clone(),
+        code_bytes: generation.inspection.code_size,
+        capabilities,
+        configuration: generation
+            .description
+            .configuration
+            .iter()
+            .map(|key| format!("{}{}: {}", key.name, if key.required { " (required)" } else { "" }, key.help))
+            .collect(),
+        missing_walls: generation.process().view().missing_walls,
+    };
+    if output == Output::Json {
+        return print_json(&checked);
+    }
+    print(&format!("{} would be taken: {} {}", checked.component, checked.vendor, checked.version))?;
+    print(&format!(
+        "  sha256   {}\n  exports  {}\n  imports  {} (each to be granted)\n  code     {}",
+        checked.digest,
+        checked.exports.join(" "),
+        checked.imports.join(" "),
+        super::size(checked.code_bytes)
+    ))?;
+    for (title, lines) in [
+        ("advertised of it", &checked.capabilities),
+        ("configuration", &checked.configuration),
+        ("walls that this machine does not have", &checked.missing_walls),
+    ] {
+        if !lines.is_empty() {
+            print(&format!("{title}:\n  {}", lines.join("\n  ")))?;
+        }
+    }
+    Ok(())
+}
+
+/// A folder for the compiled code of one check, removed file by file.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("windlass-check-{}", std::process::id()));
+        std::fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}

@@ -1,0 +1,241 @@
+//! The interface `files`: sparse files in one folder, made whole or not at all, durable when the answer goes out.
+//!
+//! A file is made without a name (O_TMPFILE), sized, given its properties as an extended attribute, flushed, and only then linked under
+//! its name, which fails if the name is taken. A loss of power leaves the whole file or none.
+
+use super::refuse;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use windlass_plan::effect::{EffectAnswer, EffectError, FileFacts, FilesVerb};
+use windlass_plan::plugin::RefusalKind;
+use windlass_plan::request::Context;
+use xattr::FileExt;
+
+/// Where a file's properties are kept, as JSON.
+const PROPERTIES: &str = "user.windlass.properties";
+/// The largest properties, in bytes of keys and values: an ext4 inode's block holds 4 KiB of attributes in all.
+const LARGEST_PROPERTIES: usize = 3 << 10;
+
+/// A granted folder, opened once.
+pub(super) struct Folder {
+    fd: OwnedFd,
+}
+
+impl Folder {
+    /// Opens the folder. It must exist: a folder of volumes that is not there is more likely not mounted than not made.
+    pub(super) fn open(path: &str) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self { fd: open(Path::new(path), flags, Mode::empty())? })
+    }
+
+    /// Does what was asked.
+    pub(super) fn perform(&self, verb: FilesVerb) -> Result<EffectAnswer, EffectError> {
+        match verb {
+            FilesVerb::Create { name, size, properties } => self.create(&name, size, &properties),
+            FilesVerb::Stat { name } => self.stat(&name).map(EffectAnswer::File),
+            FilesVerb::Grow { name, size } => self.grow(&name, size).map(EffectAnswer::Grown),
+            FilesVerb::Delete { name } => self.delete(&name),
+            FilesVerb::List { after, limit } => self.list(&after, limit).map(EffectAnswer::Files),
+            FilesVerb::Room => self.room(),
+        }
+    }
+
+    fn create(&self, name: &str, size: u64, properties: &Context) -> Result<EffectAnswer, EffectError> {
+        if properties.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > LARGEST_PROPERTIES {
+            return Err(refuse(RefusalKind::Invalid, format!("a file's properties are larger than {LARGEST_PROPERTIES} bytes")));
+        }
+        if let Some(file) = self.stat(name)? {
+            return Ok(EffectAnswer::Created { file, is_new: false });
+        }
+        let temporary = nix::fcntl::openat(&self.fd, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600));
+        let file: File = temporary.map_err(|errno| failed("make a file", errno.into()))?.into();
+        file.set_len(size).map_err(|error| failed("size a file", error))?;
+        let text = serde_json::to_vec(properties).map_err(|error| failed("note a file's properties", error.into()))?;
+        file.set_xattr(PROPERTIES, &text).map_err(|error| failed("note a file's properties (the file system must have user attributes)", error))?;
+        file.sync_all().map_err(|error| failed("flush a file", error))?;
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match linkat(nix::fcntl::AT_FDCWD, unnamed.as_str(), &self.fd, name, AtFlags::AT_SYMLINK_FOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                // Another call was first: what it made is the answer.
+                let file = self.stat(name)?.ok_or_else(|| refuse(RefusalKind::Unavailable, "a file of that name came and went; ask again".to_owned()))?;
+                return Ok(EffectAnswer::Created { file, is_new: false });
+            }
+            Err(errno) => return Err(failed("name a file", errno.into())),
+        }
+        self.flush()?;
+        Ok(EffectAnswer::Created { file: FileFacts { name: name.to_owned(), size, properties: properties.clone() }, is_new: true })
+    }
+
+    fn stat(&self, name: &str) -> Result<Option<FileFacts>, EffectError> {
+        self.open_file(name, OFlag::O_RDONLY)?.map(|file| facts(name, &file)).transpose()
+    }
+
+    fn grow(&self, name: &str, size: u64) -> Result<FileFacts, EffectError> {
+        let Some(file) = self.open_file(name, OFlag::O_RDWR)? else {
+            return Err(refuse(RefusalKind::NotFound, "there is no such file".to_owned()));
+        };
+        let now = file.metadata().map_err(|error| failed("look at a file", error))?.len();
+        if now < size {
+            file.set_len(size).map_err(|error| failed("grow a file", error))?;
+            file.sync_all().map_err(|error| failed("flush a file", error))?;
+        }
+        facts(name, &file)
+    }
+
+    fn delete(&self, name: &str) -> Result<EffectAnswer, EffectError> {
+        if let Some(file) = self.open_file(name, OFlag::O_RDWR)? {
+            // A write lease is only given while nobody else has the file open, a loop device included: whoever uses the volume on this
+            // node keeps it from being deleted. Ours goes with the descriptor.
+            match windlass_linux::is_open_elsewhere(&file) {
+                Ok(false) => {}
+                Ok(true) => return Err(refuse(RefusalKind::Precondition, "the volume's file is in use on this node".to_owned())),
+                // A file system without leases (NFS): the daemon's own look at this node's devices has to do.
+                Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EINVAL | Errno::EOPNOTSUPP)) => {}
+                Err(error) => return Err(failed("see whether a file is in use", error)),
+            }
+            match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(failed("delete a file", errno.into())),
+            }
+            self.flush()?;
+        }
+        Ok(EffectAnswer::Deleted)
+    }
+
+    fn list(&self, after: &str, limit: u32) -> Result<Vec<FileFacts>, EffectError> {
+        let own = nix::fcntl::openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| failed("list the folder", errno.into()))?;
+        let mut folder = nix::dir::Dir::from_fd(own).map_err(|errno| failed("list the folder", errno.into()))?;
+        let mut names: Vec<String> = (folder.iter().flatten())
+            .filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned()))
+            .filter(|name| name.as_str() > after && windlass_plan::effect::is_file_name(name))
+            .collect();
+        names.sort_unstable();
+        let mut files = Vec::new();
+        for name in names {
+            if files.len() >= limit as usize {
+                break;
+            }
+            // One that was deleted meanwhile, or is no plain file, is not there.
+            if let Ok(Some(file)) = self.stat(&name) {
+                files.push(file);
+            }
+        }
+        Ok(files)
+    }
+
+    fn room(&self) -> Result<EffectAnswer, EffectError> {
+        let stat = nix::sys::statvfs::fstatvfs(self.fd.as_fd()).map_err(|errno| failed("look for room", errno.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+        Ok(EffectAnswer::Room { available: bytes(stat.blocks_available()), total: bytes(stat.blocks()) })
+    }
+
+    /// Opens a plain file in the folder: no link, no other file system, nothing but what we made.
+    fn open_file(&self, name: &str, access: OFlag) -> Result<Option<File>, EffectError> {
+        let how = OpenHow::new()
+            .flags(access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV);
+        let file: File = match openat2(&self.fd, name, how) {
+            Ok(fd) => fd.into(),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed("open a file", errno.into())),
+        };
+        let meta = file.metadata().map_err(|error| failed("look at a file", error))?;
+        if !meta.is_file() {
+            return Err(refuse(RefusalKind::Precondition, "there is something of that name that is no plain file".to_owned()));
+        }
+        Ok(Some(file))
+    }
+
+    fn flush(&self) -> Result<(), EffectError> {
+        nix::unistd::fsync(&self.fd).map_err(|errno| failed("flush the folder", errno.into()))
+    }
+}
+
+fn facts(name: &str, file: &File) -> Result<FileFacts, EffectError> {
+    let size = file.metadata().map_err(|error| failed("look at a file", error))?.len();
+    let text = file.get_xattr(PROPERTIES).map_err(|error| failed("read a file's properties", error))?;
+    let properties = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    Ok(FileFacts { name: name.to_owned(), size, properties })
+}
+
+fn failed(deed: &str, error: io::Error) -> EffectError {
+    let kind = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT) => RefusalKind::Exhausted,
+        Some(Errno::EFBIG) => RefusalKind::OutOfRange,
+        _ => RefusalKind::Unavailable,
+    };
+    refuse(kind, format!("could not {deed}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        // On a disk: tmpfs has no user attributes on older kernels.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let folder = Folder::open(dir.path().to_str().unwrap()).unwrap();
+        (dir, folder)
+    }
+    fn create(folder: &Folder, name: &str, size: u64) -> Result<EffectAnswer, EffectError> {
+        folder.perform(FilesVerb::Create { name: name.into(), size, properties: [("name".to_owned(), name.to_owned())].into() })
+    }
+
+    #[test]
+    fn a_file_is_made_once_and_found_again() {
+        let (dir, folder) = folder();
+        let Ok(EffectAnswer::Created { file, is_new: true }) = create(&folder, "a", 1 << 20) else { panic!() };
+        assert_eq!(create(&folder, "a", 7).unwrap(), EffectAnswer::Created { file: file.clone(), is_new: false });
+        assert_eq!(file.properties["name"], "a");
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(std::fs::metadata(dir.path().join("a")).unwrap().blocks(), 0, "sparse");
+        assert_eq!(folder.perform(FilesVerb::Grow { name: "a".into(), size: 1 }).unwrap(), EffectAnswer::Grown(file));
+        assert_eq!(folder.perform(FilesVerb::Grow { name: "b".into(), size: 1 }).unwrap_err().kind, RefusalKind::NotFound);
+        assert_eq!(folder.perform(FilesVerb::Delete { name: "a".into() }).unwrap(), EffectAnswer::Deleted);
+        assert_eq!(folder.perform(FilesVerb::Delete { name: "a".into() }).unwrap(), EffectAnswer::Deleted);
+        assert_eq!(folder.perform(FilesVerb::Stat { name: "a".into() }).unwrap(), EffectAnswer::File(None));
+    }
+
+    #[test]
+    fn a_file_that_somebody_has_open_is_not_deleted() {
+        let (dir, folder) = folder();
+        create(&folder, "a", 4096).unwrap();
+        let open = File::open(dir.path().join("a")).unwrap();
+        assert_eq!(folder.perform(FilesVerb::Delete { name: "a".into() }).unwrap_err().kind, RefusalKind::Precondition);
+        drop(open);
+        assert!(folder.perform(FilesVerb::Delete { name: "a".into() }).is_ok());
+    }
+
+    #[test]
+    fn listing_goes_on_after_a_name_and_sees_plain_files_alone() {
+        let (dir, folder) = folder();
+        for name in ["c", "a", "b"] {
+            create(&folder, name, 4096).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/shadow", dir.path().join("aa")).unwrap();
+        std::fs::create_dir(dir.path().join("ab")).unwrap();
+        let list = |after: &str, limit| match folder.perform(FilesVerb::List { after: after.into(), limit }) {
+            Ok(EffectAnswer::Files(files)) => files.into_iter().map(|file| file.name).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(list("", 2), ["a", "b"]);
+        assert_eq!(list("b", 2), ["c"]);
+        assert!(folder.perform(FilesVerb::Stat { name: "aa".into() }).is_err());
+        assert!(folder.perform(FilesVerb::Delete { name: "aa".into() }).is_err());
+    }
+
+    #[test]
+    fn properties_are_bounded() {
+        let (_dir, folder) = folder();
+        let properties: Context = [("k".to_owned(), "v".repeat(4000))].into();
+        assert_eq!(folder.perform(FilesVerb::Create { name: "a".into(), size: 1, properties }).unwrap_err().kind, RefusalKind::Invalid);
+    }
+}

@@ -1,0 +1,246 @@
+//! The daemon as a whole: what all drivers share, which drivers there are, and how a change in their files is taken up.
+
+use crate::claims::{Claimed, Claims};
+use crate::config::{self, Config, ConfigError, Role};
+use crate::effects::EffectsProcess;
+use crate::served::Served;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use windlass_engine::record::Record;
+use windlass_engine::{Engine, Settings};
+use windlass_plan::ids::DriverName;
+use windlass_plan::paths::HostPath;
+use windlass_plugins::cache::Cache;
+use windlass_plugins::child::Binary;
+use windlass_plugins::component::Source;
+use windlass_plugins::driver::Driver;
+use windlass_plugins::generation::{DriverSpec, Workshop};
+use windlass_wire::worker::Marked;
+
+/// What all drivers share.
+pub(crate) struct House {
+    pub(crate) config: Config,
+    /// Of the node role.
+    pub(crate) engine: Option<Engine>,
+    pub(crate) claims: Arc<Claims>,
+    /// Of the controller role.
+    pub(crate) effects: EffectsProcess,
+    pub(crate) drivers: RwLock<BTreeMap<DriverName, Arc<Served>>>,
+    /// Devices with a mark that no record explained at start.
+    pub(crate) unowned: Mutex<Vec<Marked>>,
+    pub(crate) started: std::time::SystemTime,
+    workshop: Workshop,
+    looked_at: Mutex<BTreeMap<DriverName, Seen>>,
+}
+
+/// What a driver's files looked like when they were loaded last: another look is only worth while when this differs.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    spec: Result<DriverSpec, String>,
+    component: Option<FileState>,
+}
+
+#[derive(PartialEq, Eq)]
+struct FileState {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl House {
+    /// Forks the workers and reads the journal; loads nothing and listens nowhere yet.
+    pub(crate) fn build(config: Config) -> anyhow::Result<Arc<Self>> {
+        use anyhow::Context;
+        use std::os::unix::fs::DirBuilderExt;
+        let mut folders = std::fs::DirBuilder::new();
+        folders.recursive(true).mode(0o700);
+        let folder = |path: PathBuf| folders.create(&path).with_context(|| format!("cannot make the folder {}", path.display()));
+        folder(config.run.clone())?;
+        folder(config.state.join("drivers"))?;
+        let binary = Binary::current();
+        let engine = if config.has(Role::Node) {
+            let settings = Settings {
+                instance: config.instance.clone(),
+                boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("cannot read the kernel's boot id")?.trim().to_owned(),
+                roots: config.roots.clone(),
+                journal: config.run.join("journal"),
+                locks: HostPath::parse(&config.run.join("locks").to_string_lossy())?,
+                notes: config.state.join("formats"),
+                programs: config.programs,
+            };
+            let launcher = binary.clone();
+            let launch = Box::new(move || launcher.start(&["worker".to_owned()], Vec::new()));
+            Some(Engine::start(settings, launch).context("cannot start the engine")?)
+        } else {
+            None
+        };
+        let cache = Cache::open(&config.state.join("code"), &windlass_sandbox::engine_key()).context("cannot open the folder of compiled code")?;
+        Ok(Arc::new(Self {
+            engine,
+            claims: Claims::new(),
+            effects: EffectsProcess::new(binary.clone()),
+            drivers: RwLock::default(),
+            unowned: Mutex::default(),
+            started: std::time::SystemTime::now(),
+            workshop: Workshop { binary, cache },
+            looked_at: Mutex::default(),
+            config,
+        }))
+    }
+
+    /// Every driver that has a file in drivers.d or a record on this node, by name. New ones are added; none is ever taken away, since
+    /// what it staged must still be taken down.
+    pub(crate) fn find_drivers(self: &Arc<Self>) -> Result<Vec<Arc<Served>>, ConfigError> {
+        let mut names: BTreeSet<DriverName> = self.records().into_iter().map(|record| record.header.driver).collect();
+        for file in self.driver_files() {
+            match config::driver_of(&file) {
+                Some(Ok(name)) => drop(names.insert(name)),
+                Some(Err(error)) => tracing::error!("a drivers.d file was refused: {error}"),
+                None => {}
+            }
+        }
+        let mut table = self.drivers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = Vec::new();
+        for name in names {
+            if table.contains_key(&name) {
+                continue;
+            }
+            let memory = self.config.state.join("drivers").join(format!("{name}.json"));
+            let served = Arc::new(Served { driver: Driver::new(name.clone(), self.workshop.clone(), memory), house: self.clone() });
+            table.insert(name, served.clone());
+            new.push(served);
+        }
+        Ok(new)
+    }
+
+    /// Looks at every driver's files and loads what has changed. Returns the folders that are worth watching.
+    pub(crate) fn look(self: &Arc<Self>) -> BTreeSet<PathBuf> {
+        let mut watched: BTreeSet<PathBuf> = [self.config.drivers.clone()].into();
+        let mut granted = BTreeSet::new();
+        let mut loads = Vec::new();
+        for served in self.all() {
+            let name = served.driver.name().clone();
+            let file = self.config.drivers.join(format!("{name}.toml"));
+            if !file.exists() {
+                if self.lock_looked_at().remove(&name).is_some() || !served.driver.has_tried() {
+                    served.driver.remove();
+                }
+                continue;
+            }
+            let spec = config::driver(&file, &name, &self.config).map_err(|error| error.to_string());
+            let component = match &spec {
+                Ok(DriverSpec { source: Source::File(path), grants, .. }) => {
+                    watched.extend(path.parent().map(PathBuf::from));
+                    granted.extend(grants.files.values().cloned());
+                    file_state(path)
+                }
+                Ok(spec) => {
+                    granted.extend(spec.grants.files.values().cloned());
+                    None
+                }
+                Err(_) => None,
+            };
+            let seen = Seen { spec, component };
+            if self.lock_looked_at().get(&name) == Some(&seen) {
+                continue;
+            }
+            loads.push((served, seen));
+        }
+        if self.config.has(Role::Controller) {
+            self.effects.allow(granted.into_iter().collect());
+        }
+        for (served, seen) in loads {
+            match &seen.spec {
+                Ok(spec) => drop(served.driver.load(spec)),
+                Err(reason) => served.driver.refuse(reason.clone()),
+            }
+            self.lock_looked_at().insert(served.driver.name().clone(), seen);
+        }
+        watched
+    }
+
+    /// Undoes what an earlier daemon was in the middle of, volume by volume, and tries again for as long as something is left.
+    pub(crate) fn recover(self: &Arc<Self>) {
+        let Some(engine) = &self.engine else { return };
+        match engine.unowned() {
+            Ok(unowned) => {
+                for marked in &unowned {
+                    tracing::warn!(
+                        device = marked.device,
+                        backing = marked.backing,
+                        "a device carries a mark that no record explains; it is left alone until its volume is unstaged"
+                    );
+                }
+                *self.unowned.lock().unwrap_or_else(PoisonError::into_inner) = unowned;
+            }
+            Err(failure) => tracing::error!("the devices of this node could not be surveyed: {failure}"),
+        }
+        for record in engine.interrupted() {
+            let house = self.clone();
+            let started = std::thread::Builder::new().name("recover".into()).stack_size(512 << 10).spawn(move || house.recover_volume(&record));
+            if let Err(error) = started {
+                tracing::error!(%error, "no thread to recover a volume with; the next call for it does so");
+            }
+        }
+    }
+
+    fn recover_volume(&self, record: &Record) {
+        let Some(engine) = &self.engine else { return };
+        let (driver, volume) = (&record.header.driver, &record.header.volume);
+        let key = Claimed::Volume(driver.clone(), volume.to_string());
+        for attempt in 0..u32::MAX {
+            // Somebody who calls meanwhile does it as well.
+            let Some(_claim) = self.claims.claim_own(&key, "recovery") else { return };
+            match engine.open(driver, volume).and_then(|mut work| work.recover()) {
+                Ok(()) => {
+                    tracing::info!(%driver, %volume, "what an earlier daemon was in the middle of is undone");
+                    return;
+                }
+                Err(failure) => tracing::warn!(%driver, %volume, attempt, "what an earlier daemon was in the middle of is not undone yet: {failure}"),
+            }
+            drop(_claim);
+            std::thread::sleep(std::time::Duration::from_secs(1 << attempt.min(5)));
+        }
+    }
+
+    /// Ends plugin processes that nobody has called for a while.
+    pub(crate) fn end_idle(&self) {
+        for served in self.all() {
+            if let Ok(generation) = served.driver.generation() {
+                generation.process().end_if_idle(self.config.idle);
+            }
+        }
+    }
+
+    /// All drivers.
+    pub(crate) fn all(&self) -> Vec<Arc<Served>> {
+        self.drivers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// What is recorded on this node.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.engine.as_ref().map(Engine::records).unwrap_or_default()
+    }
+
+    fn driver_files(&self) -> Vec<PathBuf> {
+        match std::fs::read_dir(&self.config.drivers) {
+            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+            Err(error) => {
+                tracing::warn!(folder = %self.config.drivers.display(), %error, "the folder of drivers cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    fn lock_looked_at(&self) -> std::sync::MutexGuard<'_, BTreeMap<DriverName, Seen>> {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn file_state(path: &std::path::Path) -> Option<FileState> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(path).ok()?;
+    Some(FileState { device: meta.dev(), inode: meta.ino(), size: meta.size(), changed: (meta.ctime(), meta.ctime_nsec()) })
+}

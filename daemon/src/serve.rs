@@ -1,0 +1,187 @@
+//! `windlass serve`: builds the house, listens on one socket a driver, follows changes, and ends cleanly.
+
+use crate::admin;
+use crate::config::{Config, Role};
+use crate::house::House;
+use crate::served::Served;
+use crate::service::controller::ControllerService;
+use crate::service::identity::IdentityService;
+use crate::service::node::NodeService;
+use anyhow::Context;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use windlass_csi::v1::controller_server::ControllerServer;
+use windlass_csi::v1::identity_server::IdentityServer;
+use windlass_csi::v1::node_server::NodeServer;
+use windlass_plugins::watch::Watch;
+
+/// The log goes to standard error; `WINDLASS_LOG` chooses what, `info` if it does not.
+pub(crate) fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(file: &Path) -> anyhow::Result<()> {
+    log();
+    let config = Config::read(file)?;
+    let running = Running::start(config)?;
+    running.wait()?;
+    running.stop();
+    Ok(())
+}
+
+/// A daemon that serves.
+pub(crate) struct Running {
+    pub(crate) house: Arc<House>,
+    runtime: tokio::runtime::Runtime,
+    shutdown: watch::Sender<bool>,
+    sockets: Vec<PathBuf>,
+    _watch: Arc<Watch>,
+    _lock: File,
+}
+
+impl Running {
+    /// Takes the daemon's lock, forks the workers, listens, and loads the plugins in the background.
+    pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&config.run).with_context(|| format!("cannot make the folder {}", config.run.display()))?;
+        let lock = lock(&config.run)?;
+        let house = House::build(config)?;
+        // A thread a call that waits: as many as volumes may hang, and then some. They cost a stack each, only while they wait.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(2048).thread_stack_size(1 << 20).enable_all().build()?;
+        let (shutdown, ends) = watch::channel(false);
+        let guard = runtime.enter();
+        let mut sockets = Vec::new();
+        house.find_drivers()?;
+        house.recover();
+        for served in house.all() {
+            sockets.push(listen(&served, ends.clone())?);
+        }
+        sockets.push(admin::listen(&house, ends.clone())?);
+        let watch = follow(&house, &ends)?;
+        let idle = house.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let house = idle.clone();
+                crate::claims::on_a_thread(move || house.end_idle());
+            }
+        });
+        drop(guard);
+        Ok(Self { house, runtime, shutdown, sockets, _watch: watch, _lock: lock })
+    }
+
+    /// Waits for SIGINT or SIGTERM.
+    pub(crate) fn wait(&self) -> anyhow::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        self.runtime.block_on(async {
+            let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            Ok(())
+        })
+    }
+
+    /// Stops listening, gives running calls a moment, and leaves every volume as it is (promise 4). Work that hangs is left to its
+    /// worker; the next daemon starts beside it.
+    pub(crate) fn stop(self) {
+        let _ = self.shutdown.send(true);
+        let until = std::time::Instant::now() + Duration::from_secs(5);
+        while !self.house.claims.going().is_empty() && std::time::Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for socket in &self.sockets {
+            let _ = std::fs::remove_file(socket);
+        }
+        self.runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+}
+
+/// One daemon a run folder. The kernel frees the lock when the daemon dies; workers do not inherit it.
+fn lock(run: &Path) -> anyhow::Result<File> {
+    let path = run.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => {
+            anyhow::bail!("another windlass daemon runs with the folder {}; stop it first, or give this one another `run` folder and `instance`", run.display())
+        }
+    }
+}
+
+/// Listens for one driver: a socket that only root can reach, in a folder that only root can enter.
+fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Result<PathBuf> {
+    let folder = served.house.config.sockets.join(served.driver.name().as_str());
+    let path = folder.join("csi.sock");
+    let listener = bind(&folder, &path)?;
+    let mut router = Server::builder().add_service(IdentityServer::new(IdentityService(served.clone())));
+    if served.has_role(Role::Controller) {
+        router = router.add_service(ControllerServer::new(ControllerService(served.clone())));
+    }
+    if served.has_role(Role::Node) {
+        router = router.add_service(NodeServer::new(NodeService(served.clone())));
+    }
+    let driver = served.driver.name().clone();
+    tracing::info!(%driver, socket = %path.display(), "listening");
+    tokio::spawn(async move {
+        let stop = async move { drop(ends.wait_for(|ends| *ends).await) };
+        if let Err(error) = router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await {
+            tracing::error!(%driver, error = &error as &dyn std::error::Error, "the driver's socket failed");
+        }
+    });
+    Ok(path)
+}
+
+/// Binds a socket with mode 0600 in a folder with mode 0700, in place of one that a dead daemon left (the lock says that it is dead).
+pub(crate) fn bind(folder: &Path, path: &Path) -> anyhow::Result<UnixListener> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700))?;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot take the place of {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}; a socket's path has 107 bytes at the most", path.display()))?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Loads every driver now, and again whenever its files change. New drivers get their sockets as they appear.
+fn follow(house: &Arc<House>, ends: &watch::Receiver<bool>) -> anyhow::Result<Arc<Watch>> {
+    let runtime = tokio::runtime::Handle::current();
+    let slot: Arc<std::sync::OnceLock<Arc<Watch>>> = Arc::default();
+    let look = {
+        let (house, ends, slot) = (house.clone(), ends.clone(), slot.clone());
+        move || {
+            let _in = runtime.enter();
+            match house.find_drivers() {
+                Ok(new) => {
+                    for served in new {
+                        if let Err(error) = listen(&served, ends.clone()) {
+                            tracing::error!(driver = %served.driver.name(), "a new driver cannot be served: {error:#}");
+                        }
+                    }
+                }
+                Err(error) => tracing::error!("the drivers cannot be looked for: {error}"),
+            }
+            let folders = house.look();
+            if let Some(watch) = slot.get() {
+                watch.set(folders);
+            }
+        }
+    };
+    let watch = Arc::new(Watch::start(look.clone()).context("cannot watch for changes")?);
+    let _ = slot.set(watch.clone());
+    // Watched before it is looked at: what changes in between is seen twice, not missed.
+    watch.set([house.config.drivers.clone()].into());
+    std::thread::Builder::new().name("load".into()).spawn(look)?;
+    Ok(watch)
+}

@@ -1,0 +1,103 @@
+//! One driver as it is served: its plugin, the house it lives in, and what it advertises.
+
+use crate::claims::{Answer, Caller, Claim, Claimed};
+use crate::config::Role;
+use crate::house::House;
+use crate::refused::Refused;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use windlass_csi::to_proto::{ControllerCapability, NodeCapability, PluginCapability};
+use windlass_engine::Engine;
+use windlass_plan::ids::VolumeId;
+use windlass_plugins::driver::{Driver, Remembered};
+use windlass_plugins::generation::Generation;
+
+/// How long Identity and capability calls wait for the first load: sidecars give them a second.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// A driver with its socket.
+pub(crate) struct Served {
+    pub(crate) driver: Driver,
+    pub(crate) house: Arc<House>,
+}
+
+impl Served {
+    /// What is claimed for work on a volume.
+    pub(crate) fn volume(&self, volume: &VolumeId) -> Claimed {
+        Claimed::Volume(self.driver.name().clone(), volume.to_string())
+    }
+
+    /// Has work done under a claim; see [`crate::claims::Claims::run`].
+    pub(crate) async fn run<T: Hash + Send + 'static>(
+        self: &Arc<Self>,
+        verb: &'static str,
+        key: Claimed,
+        until: Instant,
+        call: T,
+        story: impl FnOnce(&Served, T, &mut Claim) -> Result<Answer, Refused> + Send + 'static,
+    ) -> Result<Answer, Refused> {
+        let caller = Caller { verb, fingerprint: self.house.claims.fingerprint(verb, &call), until };
+        let served = self.clone();
+        self.house.claims.run(key, caller, move |claim| story(&served, call, claim)).await
+    }
+
+    /// The node's engine.
+    pub(crate) fn engine(&self) -> Result<&Engine, Refused> {
+        self.house.engine.as_ref().ok_or(Refused::NotOffered("the node service in this role"))
+    }
+
+    /// The generation that serves, for one call.
+    pub(crate) fn generation(&self) -> Result<Arc<Generation>, Refused> {
+        Ok(self.driver.generation()?)
+    }
+
+    /// What is advertised, waiting a moment for a first load that is under way.
+    pub(crate) async fn advertised(&self) -> Result<Remembered, Refused> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(advertised) = self.driver.advertised() {
+                return Ok(advertised);
+            }
+            if self.driver.has_tried() || Instant::now() >= until {
+                let reason = self.driver.view().refused.map_or_else(|| "its plugin is still being loaded; ask again".to_owned(), |refused| refused.reason);
+                return Err(Refused::NotReady(reason));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// GetPluginCapabilities: the same wherever it is asked, as the specification wants.
+    pub(crate) fn plugin_capabilities(advertised: &Remembered) -> Vec<PluginCapability> {
+        let mut capabilities = Vec::new();
+        if has(advertised, "controller") {
+            capabilities.push(PluginCapability::ControllerService);
+            capabilities.push(if advertised.online_expansion { PluginCapability::OnlineExpansion } else { PluginCapability::OfflineExpansion });
+        }
+        if has(advertised, "node") {
+            capabilities.push(PluginCapability::VolumeAccessibilityConstraints);
+        }
+        capabilities
+    }
+
+    /// ControllerGetCapabilities.
+    pub(crate) fn controller_capabilities(advertised: &Remembered) -> Vec<ControllerCapability> {
+        use ControllerCapability::{CreateDeleteVolume, ExpandVolume, GetCapacity, ListVolumes, SingleNodeMultiWriter};
+        if has(advertised, "controller") { vec![CreateDeleteVolume, ListVolumes, GetCapacity, ExpandVolume, SingleNodeMultiWriter] } else { Vec::new() }
+    }
+
+    /// NodeGetCapabilities.
+    pub(crate) fn node_capabilities(advertised: &Remembered) -> Vec<NodeCapability> {
+        use NodeCapability::{ExpandVolume, GetVolumeStats, SingleNodeMultiWriter, StageUnstageVolume};
+        if has(advertised, "node") { vec![StageUnstageVolume, GetVolumeStats, ExpandVolume, SingleNodeMultiWriter] } else { Vec::new() }
+    }
+
+    /// Is the role served by this daemon?
+    pub(crate) fn has_role(&self, role: Role) -> bool {
+        self.house.config.has(role)
+    }
+}
+
+fn has(advertised: &Remembered, interface: &str) -> bool {
+    advertised.exports.iter().any(|export| export == interface)
+}

@@ -1,0 +1,84 @@
+//! Controller: volumes as they are made, listed, grown and deleted.
+
+use crate::claims::{Answer, Claimed};
+use crate::refused::Refused;
+use crate::served::Served;
+use crate::service::{MISMATCH, done, unclaimed, until};
+use crate::story;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+use windlass_csi::v1::controller_server::Controller;
+use windlass_csi::{from_proto, to_proto, v1};
+
+/// The Controller service of one driver. What is not here answers UNIMPLEMENTED.
+pub(crate) struct ControllerService(pub(crate) Arc<Served>);
+
+#[tonic::async_trait]
+impl Controller for ControllerService {
+    async fn create_volume(&self, request: Request<v1::CreateVolumeRequest>) -> Result<Response<v1::CreateVolumeResponse>, Status> {
+        let until = until(&self.0, &request);
+        let call = from_proto::create_volume(request.into_inner()).map_err(Refused::from)?;
+        let key = Claimed::Name(self.0.driver.name().clone(), call.request.name.clone());
+        match self.0.run("CreateVolume", key, until, call, story::create::create).await? {
+            Answer::Volume(volume) => Ok(Response::new(to_proto::created(volume).map_err(Refused::from)?)),
+            _ => Err(MISMATCH.into()),
+        }
+    }
+
+    async fn delete_volume(&self, request: Request<v1::DeleteVolumeRequest>) -> Result<Response<v1::DeleteVolumeResponse>, Status> {
+        let until = until(&self.0, &request);
+        let call = from_proto::delete_volume(request.into_inner()).map_err(Refused::from)?;
+        let key = self.0.volume(&call.request.volume);
+        done(self.0.run("DeleteVolume", key, until, call, story::delete::delete).await?)?;
+        Ok(Response::new(v1::DeleteVolumeResponse {}))
+    }
+
+    async fn validate_volume_capabilities(
+        &self,
+        request: Request<v1::ValidateVolumeCapabilitiesRequest>,
+    ) -> Result<Response<v1::ValidateVolumeCapabilitiesResponse>, Status> {
+        let until = until(&self.0, &request);
+        let confirmation = to_proto::confirmation(request.get_ref());
+        let call = from_proto::validate_volume(request.into_inner()).map_err(Refused::from)?;
+        let words = unclaimed(&self.0, "ValidateVolumeCapabilities", until, move |served| story::controller::validate(served, call.request)).await?;
+        Ok(Response::new(to_proto::validated(confirmation, words)))
+    }
+
+    async fn list_volumes(&self, request: Request<v1::ListVolumesRequest>) -> Result<Response<v1::ListVolumesResponse>, Status> {
+        let until = until(&self.0, &request);
+        let call = from_proto::list_volumes(request.into_inner()).map_err(Refused::from)?;
+        let (entries, next) = unclaimed(&self.0, "ListVolumes", until, move |served| story::controller::list(served, &call.request)).await?;
+        Ok(Response::new(to_proto::listed(entries, next).map_err(Refused::from)?))
+    }
+
+    async fn get_capacity(&self, request: Request<v1::GetCapacityRequest>) -> Result<Response<v1::GetCapacityResponse>, Status> {
+        let until = until(&self.0, &request);
+        let call = from_proto::capacity(request.into_inner()).map_err(Refused::from)?;
+        let room = unclaimed(&self.0, "GetCapacity", until, move |served| story::controller::capacity(served, call.request)).await?;
+        Ok(Response::new(to_proto::capacity(room).map_err(Refused::from)?))
+    }
+
+    async fn controller_get_capabilities(
+        &self,
+        _: Request<v1::ControllerGetCapabilitiesRequest>,
+    ) -> Result<Response<v1::ControllerGetCapabilitiesResponse>, Status> {
+        let advertised = self.0.advertised().await?;
+        Ok(Response::new(to_proto::controller_capabilities(Served::controller_capabilities(&advertised))))
+    }
+
+    async fn controller_expand_volume(
+        &self,
+        request: Request<v1::ControllerExpandVolumeRequest>,
+    ) -> Result<Response<v1::ControllerExpandVolumeResponse>, Status> {
+        let until = until(&self.0, &request);
+        let call = from_proto::expand_volume(request.into_inner()).map_err(Refused::from)?;
+        let key = self.0.volume(&call.request.volume);
+        match self.0.run("ControllerExpandVolume", key, until, call, story::controller::expand).await? {
+            Answer::Expanded(capacity, node_expansion) => {
+                let answer = windlass_plan::plugin::ExpandAnswer { capacity, node_expansion };
+                Ok(Response::new(to_proto::expanded(answer).map_err(Refused::from)?))
+            }
+            _ => Err(MISMATCH.into()),
+        }
+    }
+}

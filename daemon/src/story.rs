@@ -1,0 +1,57 @@
+//! The story of each RPC, one file a verb, in the order in which it is read: what is known, what the plugin says, what is done.
+
+pub(crate) mod controller;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod look;
+pub(crate) mod publish;
+pub(crate) mod stage;
+
+use crate::effects::Effects;
+use crate::refused::Refused;
+use crate::served::Served;
+use windlass_plan::attach::Source;
+use windlass_plan::check::{CheckedPlan, CheckedSource, check};
+use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::paths::Place;
+use windlass_plan::plugin::{PluginAnswer, PluginCall, VolumeFacts};
+use windlass_plan::request::StageVolume;
+use windlass_plugins::generation::Generation;
+
+/// What a plugin answered something else for than it was asked.
+pub(crate) const OTHER_ANSWER: Refused = Refused::Contract("it answers another function than the one that was called");
+
+/// Asks the plugin what the volume is, and checks its plan against grants and ownership.
+pub(crate) fn attach(served: &Served, request: &StageVolume) -> Result<(CheckedPlan, Source), Refused> {
+    let generation = served.generation()?;
+    let facts = VolumeFacts {
+        volume: request.volume.to_string(),
+        volume_context: request.volume_context.clone(),
+        publish_context: request.publish_context.clone(),
+        capability: request.capability.clone(),
+    };
+    let PluginAnswer::Plan(plan) = generation.ask(PluginCall::Attach(facts))? else { return Err(OTHER_ANSWER) };
+    let checked = check(&plan, &generation.spec.grants, &request.volume_context, &request.capability)?;
+    Ok((checked, plan.source))
+}
+
+/// Is there anything behind the plan?
+pub(crate) fn require_source(served: &Served, plan: &CheckedPlan) -> Result<(), Refused> {
+    let CheckedSource::File { folder, name } = &plan.source;
+    if served.engine()?.source_exists(folder.clone(), name.clone())? {
+        return Ok(());
+    }
+    Err(Failure::new(Reason::SourceMissing, format!("there is no such volume: {name} is not in the folder {folder}")).into())
+}
+
+/// Calls a function with effects; the sources that its `create` effects named come back with the answer.
+pub(crate) fn call(served: &Served, generation: &Generation, call: PluginCall) -> Result<(PluginAnswer, Vec<Source>), Refused> {
+    let mut effects = Effects { grants: &generation.spec.grants, process: &served.house.effects, sources: Vec::new() };
+    let answer = generation.call(call, &mut |effect| effects.perform(effect))?;
+    Ok((answer, effects.sources))
+}
+
+/// Finds the root that a path of a request lies beneath.
+pub(crate) fn place(served: &Served, field: &'static str, path: &str) -> Result<Place, Refused> {
+    served.engine()?.roots().place(path).map_err(|problem| Refused::Path { field, problem })
+}

@@ -1,0 +1,49 @@
+//! CreateVolume: the plugin makes it through effects; the daemon adds what the node will prove ownership by.
+
+use crate::claims::{Answer, Claim, Claimed};
+use crate::refused::Refused;
+use crate::served::Served;
+use crate::story::{OTHER_ANSWER, call};
+use windlass_plan::check::{OWN_PREFIX, SOURCE_KEY};
+use windlass_plan::plugin::{CreateFacts, PluginAnswer, PluginCall, VolumeAnswer};
+use windlass_plan::request::{Call, CreateVolume};
+
+pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut Claim) -> Result<Answer, Refused> {
+    let generation = served.generation()?;
+    let request = request.request;
+    let facts = CreateFacts {
+        name: request.name,
+        capacity: request.capacity,
+        capabilities: request.capabilities,
+        parameters: request.parameters,
+        source: request.source,
+        topology: request.topology,
+    };
+    loop {
+        let (answer, sources) = call(served, &generation, PluginCall::CreateVolume(facts.clone()))?;
+        let PluginAnswer::Volume(mut volume) = answer else { return Err(OTHER_ANSWER) };
+        check(&volume, &facts)?;
+        // From here on the volume's id is claimed as well. Where a delete had it meanwhile, what was just said may be gone: ask again.
+        let key = Claimed::Volume(served.driver.name().clone(), volume.volume.clone());
+        if !claim.holds(&key) && claim.add(key) {
+            continue;
+        }
+        match &sources[..] {
+            [] => {}
+            [source] => drop(volume.context.insert(SOURCE_KEY.to_owned(), source.to_string())),
+            [_, _, ..] => return Err(Refused::Contract("one volume was made from several files")),
+        }
+        return Ok(Answer::Volume(volume));
+    }
+}
+
+/// What the wire's own limits do not say.
+fn check(volume: &VolumeAnswer, facts: &CreateFacts) -> Result<(), Refused> {
+    if volume.context.keys().any(|key| key.starts_with(OWN_PREFIX)) {
+        return Err(Refused::Contract("its context holds a key that begins with `windlass.io/`"));
+    }
+    if volume.capacity != 0 && !facts.capacity.admits(volume.capacity) {
+        return Err(Refused::Contract("the volume's size is not within the range that was asked for"));
+    }
+    Ok(())
+}

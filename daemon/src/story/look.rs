@@ -1,0 +1,60 @@
+//! NodeGetVolumeStats, NodeExpandVolume and NodeGetInfo: what is looked at where a volume is, and what grows there.
+
+use crate::claims::{Answer, Claim};
+use crate::refused::Refused;
+use crate::served::Served;
+use crate::story::{OTHER_ANSWER, place};
+use windlass_plan::ids::VolumeId;
+use windlass_plan::lower::NODE_NAME;
+use windlass_plan::paths::Place;
+use windlass_plan::plugin::{NodeFacts, NodeInfo, PluginAnswer, PluginCall};
+use windlass_plan::request::{Call, ExpandNode, VolumeStats};
+
+pub(crate) fn stats(served: &Served, call: Call<VolumeStats>, _: &mut Claim) -> Result<Answer, Refused> {
+    let request = call.request;
+    let mut work = served.engine()?.open(served.driver.name(), &request.volume)?;
+    let place = seen_place(served, &mut work, &request.volume, &request.volume_path)?;
+    Ok(Answer::Usage(work.usage(place)?))
+}
+
+pub(crate) fn expand(served: &Served, call: Call<ExpandNode>, _: &mut Claim) -> Result<Answer, Refused> {
+    let request = call.request;
+    let mut work = served.engine()?.open(served.driver.name(), &request.volume)?;
+    let place = seen_place(served, &mut work, &request.volume, &request.volume_path)?;
+    let size = work.grow(&place)?;
+    if !request.capacity.admits(size) {
+        let range = request.capacity;
+        return Err(Refused::Size(format!(
+            "the volume's device has {size} bytes; `capacity_range` wants at least {} and at most {} (0: no limit)",
+            range.required, range.limit
+        )));
+    }
+    Ok(Answer::Size(size))
+}
+
+/// Where the volume is seen at the path: the path itself, or the node in a staging folder.
+fn seen_place(served: &Served, work: &mut windlass_engine::Work<'_>, volume: &VolumeId, path: &str) -> Result<Place, Refused> {
+    let not_there = || Refused::NotAtPath { volume: volume.clone() };
+    if work.is_absent()? {
+        return Err(Refused::NoVolume(volume.clone()));
+    }
+    let place = place(served, "volume_path", path)?;
+    if work.is_at(&place)? {
+        return Ok(place);
+    }
+    let node = place.join(NODE_NAME);
+    if work.is_at(&node)? { Ok(node) } else { Err(not_there()) }
+}
+
+/// Asked of the plugin; where it cannot answer, what the configuration says, so that a node can always be registered for teardown.
+pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
+    let config = &served.house.config;
+    let facts = NodeFacts { node: config.node.clone(), topology: config.topology.clone() };
+    let Ok(generation) = served.driver.generation() else {
+        return Ok(NodeInfo { node_id: config.node.clone(), max_volumes: 0, topology: config.topology.clone() });
+    };
+    match generation.ask(PluginCall::NodeInfo(facts))? {
+        PluginAnswer::NodeInfo(info) => Ok(info),
+        _ => Err(OTHER_ANSWER),
+    }
+}

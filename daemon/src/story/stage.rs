@@ -1,0 +1,43 @@
+//! NodeStageVolume and NodeUnstageVolume.
+
+use crate::claims::{Answer, Claim};
+use crate::refused::Refused;
+use crate::served::Served;
+use crate::story::{attach, place, require_source};
+use windlass_engine::record::StageFacts;
+use windlass_engine::stage::StageOrder;
+use windlass_plan::lower;
+use windlass_plan::request::{Call, StageVolume, UnstageVolume};
+
+pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> Result<Answer, Refused> {
+    let request = call.request;
+    let mut work = served.engine()?.open(served.driver.name(), &request.volume)?;
+    let staging = place(served, "staging_target_path", &request.staging_path);
+    if let Ok(staging) = &staging
+        && work.staged(staging, &request.capability)?.is_some()
+    {
+        return Ok(Answer::Done);
+    }
+    let (plan, source) = attach(served, &request)?;
+    require_source(served, &plan)?;
+    // A path is looked at after the volume is known: whoever asks for nothing learns that first.
+    let staging = staging?;
+    let facts = StageFacts {
+        path: request.staging_path,
+        capability: request.capability.clone(),
+        source: source.to_string(),
+        filesystem: plan.filesystem.as_ref().map(|filesystem| filesystem.kind),
+        staging,
+    };
+    let steps = lower::stage(served.engine()?.key(served.driver.name(), &request.volume), &plan, &request.capability, &facts.staging);
+    work.stage(StageOrder { facts, steps, content: plan.content, is_ours: plan.is_ours })?;
+    Ok(Answer::Done)
+}
+
+/// No plugin, no secret, no connection (law 4). Of a volume that was never here: OK.
+pub(crate) fn unstage(served: &Served, call: Call<UnstageVolume>, _: &mut Claim) -> Result<Answer, Refused> {
+    let request = call.request;
+    let staging = place(served, "staging_target_path", &request.staging_path)?;
+    served.engine()?.open(served.driver.name(), &request.volume)?.unstage(&staging)?;
+    Ok(Answer::Done)
+}

@@ -1,0 +1,69 @@
+//! The role `worker`: takes questions from its socket, one at a time, and does what they ask with `windlass-linux`. It may hang.
+
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+use windlass_linux::{Fate, Lease, OpenRoots, Tools};
+use windlass_plan::failure::{Failure, Reason};
+use windlass_wire::frame;
+use windlass_wire::worker::{Answer, Ask, Marked, Setup};
+
+/// Runs until the daemon closes the socket. A step that is under way then is finished first.
+pub(crate) fn run() -> ExitCode {
+    let Ok(mut socket) = windlass_linux::inherited_socket(3) else {
+        eprintln!("windlass: `worker` is started by the daemon, with its socket as descriptor 3");
+        return ExitCode::FAILURE;
+    };
+    super::serve::log();
+    match serve(&mut socket) {
+        Ok(()) | Err(frame::FrameError::Closed) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the worker's connection failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(socket: &mut UnixStream) -> Result<(), frame::FrameError> {
+    let setup: Setup = frame::read(socket, frame::LIMIT)?;
+    let roots = OpenRoots::open(&setup.roots);
+    let tools = Tools::find();
+    let mut lease = None;
+    loop {
+        let ask: Ask = frame::read(socket, frame::LIMIT)?;
+        let answer = match &roots {
+            Ok(roots) => answer(ask, roots, &tools, &setup, &mut lease),
+            Err(failure) => Err(failure.clone()),
+        };
+        frame::write(socket, &answer.unwrap_or_else(Answer::Failed))?;
+    }
+}
+
+fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, lease: &mut Option<Lease<'a>>) -> Result<Answer, Failure> {
+    match ask {
+        Ask::Lease { volume, patience_ms } => {
+            *lease = None;
+            *lease = Some(Lease::take(roots, tools, &setup.locks, volume, Duration::from_millis(patience_ms))?);
+            Ok(Answer::Ok)
+        }
+        Ask::Release { is_gone } => {
+            if let Some(lease) = lease.take() {
+                lease.release(if is_gone { Fate::Forget } else { Fate::Keep });
+            }
+            Ok(Answer::Ok)
+        }
+        Ask::Observe => Ok(Answer::Observed(leased(lease)?.observe()?)),
+        Ask::Do(step) => Ok(Answer::Outcome(leased(lease)?.apply(&step)?)),
+        Ask::Undo(undo) => Ok(Answer::Outcome(leased(lease)?.undo(&undo)?)),
+        Ask::Usage(place) => Ok(Answer::Usage(leased(lease)?.usage(&place)?)),
+        Ask::SourceExists { folder, name } => Ok(Answer::Exists(windlass_linux::source_exists(&folder, &name)?)),
+        Ask::Survey => {
+            let marked = windlass_linux::survey()?.into_iter().map(|found| Marked { short_key: found.short, device: found.name, backing: found.backing });
+            Ok(Answer::Survey(marked.collect()))
+        }
+    }
+}
+
+fn leased<'l, 'a>(lease: &'l mut Option<Lease<'a>>) -> Result<&'l mut Lease<'a>, Failure> {
+    lease.as_mut().ok_or_else(|| Failure::new(Reason::WorkerLost, "the worker holds no volume"))
+}
