@@ -242,9 +242,10 @@ impl<'a> Source<'a> {
 
     fn prepare(&self, volume: VolumeKey, name: &str, node: File) -> Result<Held, AttachError> {
         let prepare = |deed| move |source| AttachError::Prepare { deed, device: format!("/dev/{name}"), source };
-        if self.wish.writable == Writable::ReadOnly {
-            // A read-only loop device is so already; this says it in the one place that the block layer looks at, whatever the driver does.
-            sys::set_device_read_only(&node).map_err(prepare("set read-only"))?;
+        // Read-only comes from the loop driver, with the binding. The block layer's own flag (BLKROSET) would outlive it and make the
+        // next user of the number read-only; one that somebody left there is taken away.
+        if self.wish.writable == Writable::ReadWrite {
+            sys::set_device_writable(&node).map_err(prepare("set writable"))?;
         }
         let mut held = Held::open(name, volume)?.ok_or(DeviceError::Changed { name: name.to_owned() })?;
         // The writing descriptor goes only now, so that the name could not come to mean another device between the two.

@@ -11,7 +11,7 @@
 
 use crate::device::{DeviceError, Held};
 use crate::probe::superblock::{Ext, Implausible, Xfs};
-use crate::probe::{self, Unread};
+use crate::probe::{Direct, Unread};
 use crate::program::{self, ProgramError, Tools};
 use crate::words;
 use crate::xfs_log::{self, LogState};
@@ -70,7 +70,7 @@ impl From<CheckError> for Failure {
 /// `Already`: it is clean, or the mount will make it so. `Done`: it was repaired.
 pub(crate) fn check(held: &mut Held, kind: FilesystemKind, writable: Writable, tools: &Tools, lock: &File) -> Result<Outcome, CheckError> {
     let size = held.device.size;
-    let head = probe::read(&held.node, 0, size.min(HEAD))?;
+    let head = Direct::open(held)?.read(0, size.min(HEAD))?;
     match kind {
         FilesystemKind::Ext4 => check_ext4(&Ext::read(&head, size).ok_or(CheckError::Absent(kind))??, held, writable, tools, lock),
         FilesystemKind::Xfs => check_xfs(&Xfs::read(&head, size).ok_or(CheckError::Absent(kind))??, held, writable),
@@ -104,7 +104,8 @@ fn check_xfs(xfs: &Xfs, held: &Held, writable: Writable) -> Result<Outcome, Chec
         return Err(CheckError::XfsDemandsRepair);
     }
     if writable == Writable::ReadOnly {
-        match xfs_log::state(xfs, |from, to| probe::read(&held.node, from, to))? {
+        let node = Direct::open(held)?;
+        match xfs_log::state(xfs, |from, to| node.read(from, to))? {
             LogState::Clean => {}
             LogState::Dirty => return Err(CheckError::Dirty(FilesystemKind::Xfs)),
             LogState::Unclear(why) => return Err(CheckError::XfsLog(why)),

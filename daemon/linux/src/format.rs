@@ -12,7 +12,7 @@ use windlass_plan::failure::{Failure, Reason};
 
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// mkfs writes little to a blank device. `nodiscard` and `-K`: discarding would punch holes in a file that has none but holes.
+/// mkfs writes little to a blank device. `nodiscard` and `-K`: discarding would punch holes into a file that is one hole.
 const EXT4: [&str; 6] = ["-F", "-q", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"];
 const XFS: [&str; 3] = ["-q", "-f", "-K"];
 

@@ -72,10 +72,7 @@ impl<'a> Lease<'a> {
                 let held = need(&mut self.held, self.volume)?;
                 Ok(check::check(held, *kind, *writable, self.tools, self.lock.file())?)
             }
-            Step::Mount(wish) => {
-                self.need()?;
-                Ok(mount::mount(self.roots, need(&mut self.held, self.volume)?, wish)?)
-            }
+            Step::Mount(wish) => Ok(mount::mount(self.roots, need(&mut self.held, self.volume)?, wish)?),
             Step::PlaceNode(wish) => Ok(bind::place_node(self.roots, need(&mut self.held, self.volume)?, wish)?),
             Step::Grow { place, kind } => Ok(Outcome::Size(grow::grow(self.roots, self.volume, &mut self.held, place, *kind)?)),
             Step::Bind(wish) => Ok(bind::bind(self.roots, self.volume, &mut self.held, wish)?),

@@ -39,3 +39,4 @@ pub use mark::{MarkedDevice, survey};
 pub use privileges::{Privileges, privileges};
 pub use program::Tools;
 pub use roots::OpenRoots;
+pub use sys::{inherited_socket, is_open_elsewhere};

@@ -10,7 +10,8 @@ use crate::words;
 use signatures::Regions;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::step::Probe;
 
@@ -22,6 +23,9 @@ const TAIL: u64 = 128 << 10;
 
 /// In pieces, so that an error can be placed.
 const PIECE: u64 = 16 << 10;
+
+/// What direct I/O wants of memory and offsets, at most.
+const ALIGNMENT: u64 = 4096;
 
 /// A probe that cannot even begin.
 #[derive(Debug, thiserror::Error)]
@@ -50,36 +54,58 @@ pub(crate) fn probe(held: &Held) -> Result<Probe, ProbeError> {
         Ok(Some(first)) => first,
         Err(error) => return Ok(Probe::Unknown { why: format!("the file system below does not say where the file has data: {error}") }),
     };
-    Ok(match read_regions(&held.node, size) {
+    Ok(match Direct::open(held).and_then(|node| read_regions(&node, size)) {
         Err(unread) => Probe::Unknown { why: unread.to_string() },
         Ok(regions) => signatures::recognise(&regions)
             .unwrap_or_else(|| Probe::Unknown { why: format!("there is data from byte {first} on, and it is no format that we know") }),
     })
 }
 
-/// A part of a device that could not be read.
+/// A device that could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("bytes {from}..{to} cannot be read: {error}")]
-pub(crate) struct Unread {
-    from: u64,
-    to: u64,
-    error: io::Error,
+pub(crate) enum Unread {
+    #[error("bytes {from}..{to} cannot be read: {error}")]
+    Bytes { from: u64, to: u64, error: io::Error },
+    #[error("the device cannot be opened for direct reading: {error}")]
+    Open { error: io::Error },
 }
 
-fn read_regions(node: &File, size: u64) -> Result<Regions, Unread> {
-    let head = read(node, 0, size.min(HEAD))?;
+/// Reads a device past the page cache: XFS writes past it too, and a page that was read long ago hides what a read would say today.
+pub(crate) struct Direct(File);
+
+impl Direct {
+    pub(crate) fn open(held: &Held) -> Result<Self, Unread> {
+        let path = format!("/proc/self/fd/{}", held.node.as_raw_fd());
+        let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path);
+        opened.map(Self).map_err(|error| Unread::Open { error })
+    }
+
+    /// Bytes `from..to`, both multiples of the sector size.
+    pub(crate) fn read(&self, from: u64, to: u64) -> Result<Vec<u8>, Unread> {
+        read(&self.0, from, to)
+    }
+}
+
+fn read_regions(node: &Direct, size: u64) -> Result<Regions, Unread> {
+    let head = node.read(0, size.min(HEAD))?;
     // Aligned as the pieces are; where the two overlap, on small devices, they are read twice.
-    let tail_at = size.saturating_sub(TAIL) / 4096 * 4096;
-    let tail = read(node, tail_at, size)?;
+    let tail_at = size.saturating_sub(TAIL) / ALIGNMENT * ALIGNMENT;
+    let tail = node.read(tail_at, size)?;
     Ok(Regions { head, tail, tail_at, size })
 }
 
-/// Reads bytes `from..to` of a device.
+/// Reads bytes `from..to` into memory as direct I/O wants it.
 pub(crate) fn read(node: &File, from: u64, to: u64) -> Result<Vec<u8>, Unread> {
-    let mut bytes = vec![0; (to - from) as usize];
-    for (index, piece) in bytes.chunks_mut(PIECE as usize).enumerate() {
-        let at = from + index as u64 * PIECE;
-        node.read_exact_at(piece, at).map_err(|error| Unread { from: at, to: at + piece.len() as u64, error })?;
+    let mut bytes = Vec::with_capacity((to - from) as usize);
+    let mut room = vec![0; (PIECE + ALIGNMENT) as usize];
+    let skip = room.as_ptr().align_offset(ALIGNMENT as usize);
+    let mut at = from;
+    while at < to {
+        let end = to.min(at + PIECE);
+        let piece = &mut room[skip..skip + (end - at) as usize];
+        node.read_exact_at(piece, at).map_err(|error| Unread::Bytes { from: at, to: end, error })?;
+        bytes.extend_from_slice(piece);
+        at = end;
     }
     Ok(bytes)
 }

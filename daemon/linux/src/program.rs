@@ -79,7 +79,7 @@ pub(crate) enum ProgramError {
 impl From<ProgramError> for Failure {
     fn from(error: ProgramError) -> Self {
         let reason = match &error {
-            ProgramError::Missing { .. } => Reason::Unsupported,
+            ProgramError::Missing { .. } => Reason::MissingPrivilege,
             ProgramError::Run { source, .. } => words::reason(source),
             ProgramError::TimedOut { .. } | ProgramError::Stuck { .. } => Reason::ProgramTimedOut,
             ProgramError::Failed { .. } => Reason::Io,

@@ -342,8 +342,8 @@ pub(crate) fn is_device_read_only(node: &File) -> io::Result<bool> {
     unsafe { ioctl(node, BLKROGET, &raw mut flag) }.map(|_| flag != 0)
 }
 
-pub(crate) fn set_device_read_only(node: &File) -> io::Result<()> {
-    let mut flag: libc::c_int = 1;
+pub(crate) fn set_device_writable(node: &File) -> io::Result<()> {
+    let mut flag: libc::c_int = 0;
     // SAFETY: the kernel reads one int.
     unsafe { ioctl(node, BLKROSET, &raw mut flag) }.map(drop)
 }
@@ -408,4 +408,27 @@ pub(crate) fn landlock_version() -> io::Result<u32> {
     const VERSION: u32 = 1;
     // SAFETY: with this flag no rules are read.
     checked(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, NOTHING, 0usize, VERSION) }).map(|version| version as u32)
+}
+
+/// Takes over the socket that the process was started with as this descriptor, and keeps programs from inheriting it.
+///
+/// To be called once, before anything else is opened: from then on the number belongs to the socket that is returned.
+pub fn inherited_socket(number: i32) -> io::Result<std::os::unix::net::UnixStream> {
+    // SAFETY: plain numbers; fails where there is no such descriptor.
+    checked(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: it is open, and the process that started us gave it to us alone.
+    let socket = std::os::unix::net::UnixStream::from(unsafe { OwnedFd::from_raw_fd(number) });
+    // Whatever else could be inherited under this number is no socket, and is refused here.
+    socket.peer_addr().map(|_| socket)
+}
+
+/// Has anybody else the file open, a loop device included? Asks for a write lease, which is given to the only opener alone; while this
+/// descriptor lives, somebody who opens the file waits until it is closed. `file` must be open for writing by its owner.
+pub fn is_open_elsewhere(file: &File) -> io::Result<bool> {
+    // SAFETY: plain numbers.
+    match checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }.into()) {
+        Ok(_) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(true),
+        Err(error) => Err(error),
+    }
 }

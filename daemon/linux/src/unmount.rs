@@ -10,6 +10,7 @@ use crate::target::{self, TargetError};
 use crate::words;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
 use windlass_plan::paths::Place;
@@ -17,6 +18,10 @@ use windlass_plan::step::{Outcome, TargetKind};
 
 /// Mounts of one volume at one place that are taken away before we think that somebody mounts as fast as we unmount.
 const MOST: usize = 100;
+
+/// How long a mount may be busy before it counts as in use.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A mount that cannot be taken away.
 #[derive(Debug, thiserror::Error)]
@@ -117,14 +122,19 @@ fn leave(volume: VolumeKey, parent: &Parent, upper: Line, table: &Table, outcome
     Ok(outcome)
 }
 
+/// Somebody may have a look around in it just now (statistics, an indexer): busy for a moment is not in use.
 fn take_away(parent: &Parent, line: &Line) -> Result<(), UnmountError> {
-    match sys::unmount(&parent.by_descriptor()) {
-        Ok(()) => Ok(()),
-        // Somebody was quicker: the next look shows how it is.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            Err(UnmountError::InUse { path: parent.path.clone(), holders: holders::of_mount(&line.point) })
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match sys::unmount(&parent.by_descriptor()) {
+            Ok(()) => return Ok(()),
+            // Somebody was quicker: the next look shows how it is.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(UnmountError::InUse { path: parent.path.clone(), holders: holders::of_mount(&line.point) });
+            }
+            Err(source) => return Err(UnmountError::Unmount { path: parent.path.clone(), source }),
         }
-        Err(source) => Err(UnmountError::Unmount { path: parent.path.clone(), source }),
     }
 }

@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn two_at_once_are_none_that_we_mount() {
-        assert_eq!(what(&[(0, b"hsqs"), (4086, b"SWAPSPACE2")]).as_deref(), Some("squashfs and swap"));
+        assert_eq!(what(&[(0, b"hsqs"), (4086, b"SWAPSPACE2")]).as_deref(), Some("swap and squashfs"));
     }
 
     #[test]

@@ -119,13 +119,15 @@ impl Ext {
         })
     }
 
-    /// Would growing to `device` bytes add anything? mke2fs leaves out a last group that is too small to be worth it, and a file system
-    /// as it made it must not look as if it had to be grown.
+    /// How many blocks it would have on a device of `device` bytes; `None` where that is nothing to speak of. mke2fs leaves out a last
+    /// group that is too small to be worth it, and what does not fill a page of memory (64 KiB on some processors): a file system as it
+    /// made it must not look as if it had to be grown.
     pub(crate) fn can_grow_to(&self, device: u64) -> Option<u64> {
+        const LARGEST_PAGE: u64 = 64 << 10;
         let target = device / self.block_size;
         let gap = target.saturating_sub(self.blocks);
         let is_whole = self.blocks.saturating_sub(self.first_block).is_multiple_of(self.blocks_per_group.max(1));
-        let is_enough = gap > 0 && (!is_whole || gap >= self.least_group);
+        let is_enough = gap * self.block_size >= LARGEST_PAGE && (!is_whole || gap >= self.least_group);
         is_enough.then_some(target)
     }
 }
@@ -209,7 +211,8 @@ mod tests {
         assert_eq!(whole.can_grow_to(2 * 32768 * 4096 + 100 * 4096), None);
         assert_eq!(whole.can_grow_to(3 * 32768 * 4096), Some(3 * 32768));
         assert_eq!(of(1000).can_grow_to(1000 * 4096 + 4095), None);
-        assert_eq!(of(1000).can_grow_to(1001 * 4096), Some(1001));
+        assert_eq!(of(1000).can_grow_to(1015 * 4096), None);
+        assert_eq!(of(1000).can_grow_to(1016 * 4096), Some(1016));
         assert_eq!(of(1000).can_grow_to(10), None);
     }
 }
