@@ -105,7 +105,8 @@ pub(crate) fn shut_in(uid: Option<u32>, keep: u32, room: &Room, filter: Filter) 
     limit(Resource::RLIMIT_MEMLOCK, "memlock", 0)?;
     limit(Resource::RLIMIT_MSGQUEUE, "msgqueue", 0)?;
     if let Some(seconds) = room.cpu {
-        limit(Resource::RLIMIT_CPU, "cpu", seconds)?;
+        // The soft limit below the hard one: SIGXCPU says why, SIGKILL would not.
+        setrlimit(Resource::RLIMIT_CPU, seconds, seconds + 2).map_err(|source| WallError::Limit { limit: "cpu", source })?;
     }
     missing.extend(own_namespaces(uid)?);
     let bounding = caps::clear(None, CapSet::Bounding);

@@ -2,6 +2,7 @@
 
 mod calls;
 mod compiling;
+mod crafted;
 mod hostile;
 mod shut_in;
 mod stage;

@@ -8,7 +8,13 @@ fn main() -> std::process::ExitCode {
     match arguments.first().map(String::as_str) {
         Some("plugin-host") => windlass_sandbox::plugin_host(uid),
         Some("probe") => probe::run(uid, arguments.get(2).map_or("", String::as_str)),
-        Some("compile") => windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits::default()),
+        Some("compile") => {
+            let number = |at: usize| arguments.get(at).and_then(|number| number.parse().ok());
+            let usual = windlass_sandbox::CompileLimits::default();
+            let cpu_seconds = number(2).unwrap_or(usual.cpu_seconds);
+            let memory = number(3).unwrap_or(usual.memory);
+            windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits { cpu_seconds, memory, ..usual })
+        }
         _ => std::process::ExitCode::from(64),
     }
 }
