@@ -1,10 +1,11 @@
 //! Do the walls stand? Looked at from outside in /proc, and from inside by a native intruder.
 
-use crate::stage::{Plugin, uid};
+use crate::stage::{Plugin, code, uid};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use windlass_plan::plugin::{PluginAnswer, PluginCall};
+use windlass_wire::plugin::Limits;
 
 const LOCAL: &str = "plugins/local";
 
@@ -52,6 +53,20 @@ fn plugin_process_in_proc_is_nobody_with_nothing() {
     assert!(maps.lines().all(|line| !line.contains("wx")), "nothing is writable and executable: {maps}");
     // Only root can look at it: it is not dumpable.
     assert_eq!(std::fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0);
+}
+
+#[test]
+fn plugin_process_without_root_has_the_same_walls_or_names_those_that_are_missing() {
+    let role = if nix::unistd::geteuid().is_root() { "plugin-host-of-nobody" } else { "plugin-host" };
+    let mut plugin = Plugin::start_as(role, None, &code(LOCAL).0, Limits::default(), &[]).unwrap();
+    assert_eq!(plugin.call(PluginCall::Probe), Ok(PluginAnswer::Ready(true)));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(plugin.status(set), "0000000000000000", "{set}");
+    }
+    assert_eq!((plugin.status("NoNewPrivs"), plugin.status("Seccomp")), ("1".to_owned(), "2".to_owned()));
+    let of = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|space| space.ino());
+    let is_apart = of(&plugin.child.id().to_string()).ok() != of("self").ok();
+    assert_ne!(is_apart, plugin.missing_walls.iter().any(|wall| wall.contains("namespaces")), "{:?}", plugin.missing_walls);
 }
 
 /// How one attempt of the intruder went: `killed`, `ok`, or an error's number.

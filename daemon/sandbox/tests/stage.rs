@@ -102,7 +102,12 @@ pub(crate) struct Plugin {
 impl Plugin {
     /// Starts one; `Err` is why it is unusable.
     pub(crate) fn start(code: &Path, limits: Limits, config: &[(&str, &str)]) -> Result<Self, String> {
-        let (child, mut socket) = start(&["plugin-host"], uid(), vec![File::open(code).unwrap().into()]);
+        Self::start_as("plugin-host", uid(), code, limits, config)
+    }
+
+    /// Starts one in a role of the tests' own.
+    pub(crate) fn start_as(role: &str, uid: Option<u32>, code: &Path, limits: Limits, config: &[(&str, &str)]) -> Result<Self, String> {
+        let (child, mut socket) = start(&[role], uid, vec![File::open(code).unwrap().into()]);
         let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         frame::write(&mut socket, &Setup { driver: "test.example".to_owned(), limits, config }).unwrap();
         match frame::read(&mut socket, frame::LIMIT).unwrap() {
