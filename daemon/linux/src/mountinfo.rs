@@ -1,6 +1,7 @@
 //! What `/proc/self/mountinfo` says: one line a mount, in the order in which the kernel keeps them.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,9 @@ pub(crate) const LOOP_MAJOR: u32 = 7;
 impl Table {
     /// Reads the mounts as they are now.
     pub(crate) fn read() -> io::Result<Self> {
-        let text = std::fs::read("/proc/self/mountinfo")?;
+        // In large pieces: the kernel may show a change between one piece and the next.
+        let mut text = Vec::with_capacity(64 << 10);
+        File::open("/proc/self/mountinfo")?.read_to_end(&mut text)?;
         Ok(Self { lines: String::from_utf8_lossy(&text).lines().filter_map(parse).collect() })
     }
 

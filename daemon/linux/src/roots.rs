@@ -10,6 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::paths::{HostPath, Place, Roots};
 
+/// How often a place may change under our eyes.
+const LOOKS: u32 = 5;
+
 /// The folders beneath which this process may mount, each opened once. Symlinks are followed in a root's own path and nowhere else.
 #[derive(Debug)]
 pub struct OpenRoots {
@@ -148,21 +151,28 @@ impl Parent {
 
     /// Looks. Nothing that is mounted there is asked anything, so that a dead file system does not keep us.
     pub(crate) fn look(&self) -> Result<Sight, PlaceError> {
+        for _ in 0..LOOKS {
+            if let Some(sight) = self.glance()? {
+                return Ok(sight);
+            }
+        }
+        Err(PlaceError::Restless { path: self.path.clone() })
+    }
+
+    /// `None`: what was mounted there went away while we looked.
+    fn glance(&self) -> Result<Option<Sight>, PlaceError> {
         let there = match enter(self.folder.as_fd(), &self.name, libc::O_PATH) {
             Ok(there) => there,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sight::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Sight::Nothing)),
             Err(error) => return Err(classify(self.path.clone(), error)),
         };
         let mount_id = |file: BorrowedFd<'_>| mount_id(file).map_err(|source| PlaceError::Mounts { source });
         let id = mount_id(there.as_fd())?;
         if id == mount_id(self.folder.as_fd())? {
-            return Ok(Sight::Plain(there));
+            return Ok(Some(Sight::Plain(there)));
         }
         let table = Table::read().map_err(|source| PlaceError::Mounts { source })?;
-        match table.with_id(id).cloned() {
-            Some(line) => Ok(Sight::Mounted(there, line, table)),
-            None => Err(PlaceError::Restless { path: self.path.clone() }),
-        }
+        Ok(table.with_id(id).cloned().map(|line| Sight::Mounted(there, line, table)))
     }
 
     /// Opens for reading what is mounted at the place.

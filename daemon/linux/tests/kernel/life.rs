@@ -49,7 +49,7 @@ fn a_file_system_lives(kind: FilesystemKind, size: u64) {
     fs::write(bench.at(&target).join("kept"), "data").unwrap();
 
     let observed = lease.observe().unwrap();
-    assert_eq!(observed.devices, [device.clone()]);
+    assert_eq!(observed.devices, std::slice::from_ref(&device));
     let seen: Vec<_> = observed.mounts.iter().map(|mount| (mount.path.as_str(), &mount.shows, mount.is_read_only, mount.is_superblock_read_only)).collect();
     let shows = Shows::Filesystem(kind.name().into());
     assert_eq!(seen, [(bench.at(&staging).to_str().unwrap(), &shows, false, false), (bench.at(&target).to_str().unwrap(), &shows, false, false)]);
