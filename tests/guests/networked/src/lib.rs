@@ -1,4 +1,4 @@
-//! A driver that opens a connection by the standard library, and so imports `wasi:sockets`: it must be refused before it runs.
+//! A driver that opens a connection by the standard library, and so imports `wasi:sockets`: it may load, and it must not connect.
 
 use std::io::Read;
 use std::net::TcpStream;
