@@ -1,0 +1,91 @@
+//! Every RPC as a blocking call on a connection of its own, as kubelet makes them.
+
+use crate::Daemon;
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use windlass_csi::v1;
+use windlass_csi::v1::controller_client::ControllerClient;
+use windlass_csi::v1::identity_client::IdentityClient;
+use windlass_csi::v1::node_client::NodeClient;
+
+/// How long a call waits unless a test says otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn block<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+async fn connect(daemon: &Daemon) -> Result<Channel, Status> {
+    windlass_csi::client::connect(&daemon.socket()).await.map_err(|error| Status::unavailable(format!("no connection: {error}")))
+}
+
+fn timed<T>(message: T, patience: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(patience);
+    request
+}
+
+macro_rules! calls {
+    ($($client:ident . $rpc:ident ( $request:ident ) -> $response:ident;)*) => {
+        impl Daemon {
+            $(
+                #[doc = concat!("Calls ", stringify!($request), ".")]
+                pub fn $rpc(&self, message: v1::$request) -> Result<v1::$response, Status> {
+                    block(async {
+                        let mut client = $client::new(connect(self).await?);
+                        client.$rpc(timed(message, PATIENCE)).await.map(tonic::Response::into_inner)
+                    })
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    IdentityClient.get_plugin_info(GetPluginInfoRequest) -> GetPluginInfoResponse;
+    IdentityClient.get_plugin_capabilities(GetPluginCapabilitiesRequest) -> GetPluginCapabilitiesResponse;
+    ControllerClient.create_volume(CreateVolumeRequest) -> CreateVolumeResponse;
+    ControllerClient.delete_volume(DeleteVolumeRequest) -> DeleteVolumeResponse;
+    ControllerClient.validate_volume_capabilities(ValidateVolumeCapabilitiesRequest) -> ValidateVolumeCapabilitiesResponse;
+    ControllerClient.list_volumes(ListVolumesRequest) -> ListVolumesResponse;
+    ControllerClient.get_capacity(GetCapacityRequest) -> GetCapacityResponse;
+    ControllerClient.controller_get_capabilities(ControllerGetCapabilitiesRequest) -> ControllerGetCapabilitiesResponse;
+    ControllerClient.controller_expand_volume(ControllerExpandVolumeRequest) -> ControllerExpandVolumeResponse;
+    ControllerClient.controller_publish_volume(ControllerPublishVolumeRequest) -> ControllerPublishVolumeResponse;
+    NodeClient.node_stage_volume(NodeStageVolumeRequest) -> NodeStageVolumeResponse;
+    NodeClient.node_unstage_volume(NodeUnstageVolumeRequest) -> NodeUnstageVolumeResponse;
+    NodeClient.node_publish_volume(NodePublishVolumeRequest) -> NodePublishVolumeResponse;
+    NodeClient.node_unpublish_volume(NodeUnpublishVolumeRequest) -> NodeUnpublishVolumeResponse;
+    NodeClient.node_get_volume_stats(NodeGetVolumeStatsRequest) -> NodeGetVolumeStatsResponse;
+    NodeClient.node_expand_volume(NodeExpandVolumeRequest) -> NodeExpandVolumeResponse;
+    NodeClient.node_get_capabilities(NodeGetCapabilitiesRequest) -> NodeGetCapabilitiesResponse;
+    NodeClient.node_get_info(NodeGetInfoRequest) -> NodeGetInfoResponse;
+}
+
+impl Daemon {
+    /// Probe, within a second as sidecars have it: ready, or not ready yet.
+    pub fn probe(&self) -> Result<bool, Status> {
+        block(async {
+            let mut client = IdentityClient::new(connect(self).await?);
+            let answer = client.probe(timed(v1::ProbeRequest {}, Duration::from_secs(1))).await?;
+            Ok(answer.into_inner().ready.unwrap_or(true))
+        })
+    }
+
+    /// NodeStageVolume with a deadline of the test's own.
+    pub fn stage_within(&self, message: v1::NodeStageVolumeRequest, patience: Duration) -> Result<(), Status> {
+        block(async {
+            let mut client = NodeClient::new(connect(self).await?);
+            client.node_stage_volume(timed(message, patience)).await.map(drop)
+        })
+    }
+
+    /// NodeUnstageVolume with a deadline of the test's own.
+    pub fn unstage_within(&self, message: v1::NodeUnstageVolumeRequest, patience: Duration) -> Result<(), Status> {
+        block(async {
+            let mut client = NodeClient::new(connect(self).await?);
+            client.node_unstage_volume(timed(message, patience)).await.map(drop)
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! One daemon: its folder, its process, its death and its next start.
+
+use crate::clean;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The driver that tests talk to.
+pub const DRIVER: &str = "local.windlass.io";
+
+/// The daemon's binary: `WINDLASS_BIN`, or the one beside the tests' own.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("WINDLASS_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("the test's own path");
+    own.parent().and_then(Path::parent).expect("a target folder").join("windlass")
+}
+
+/// A component that `tools/guest all` built, by its folder's name.
+pub fn component(name: &str) -> PathBuf {
+    let folder = std::env::var_os("WINDLASS_GUESTS")
+        .map_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/windlass/components"), PathBuf::from);
+    let path = folder.join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is missing; `make guests` builds it", path.display());
+    path
+}
+
+/// Asks again and again until the answer is there; after ten seconds the test fails with `what`.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "not within ten seconds: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How a daemon is set up.
+pub struct Setup {
+    /// The component of the driver, by its folder's name under `tools/guest all`; it is copied to `plugins/local.wasm`.
+    pub component: &'static str,
+    /// Further lines for the driver's file (`[limits]`, `[config]`).
+    pub driver: String,
+    /// Further lines for the daemon's file, before its tables.
+    pub config: String,
+    /// Environment of the daemon.
+    pub env: Vec<(String, String)>,
+    /// What the daemon is run with, such as `strace`; empty for the daemon alone.
+    pub wrapper: Vec<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { component: "local", driver: String::new(), config: String::new(), env: Vec::new(), wrapper: Vec::new() }
+    }
+}
+
+/// A daemon in a folder of its own: `drivers.d`, `plugins`, `volumes`, `kubelet` (the one root), `state`, `run`, `csi`.
+pub struct Daemon {
+    folder: TempDir,
+    child: Option<Child>,
+    setup: Setup,
+}
+
+impl Daemon {
+    /// Starts a daemon with the `local` driver and waits until it is ready.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(Setup::default())
+    }
+
+    /// Starts a daemon and waits until its driver is ready.
+    #[track_caller]
+    pub fn with(setup: Setup) -> Self {
+        let daemon = Self::unready(setup);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts a daemon and waits until its socket is there; its driver may never be ready.
+    #[track_caller]
+    pub fn unready(setup: Setup) -> Self {
+        // On a disk: a loop device with direct I/O needs one.
+        let folder = tempfile::Builder::new().prefix("wl").tempdir_in("/var/tmp").expect("a folder");
+        let mut daemon = Self { folder, child: None, setup };
+        for name in ["drivers.d", "plugins", "volumes", "kubelet", "state", "run", "csi"] {
+            std::fs::create_dir(daemon.path(name)).expect("a folder");
+        }
+        std::fs::copy(component(daemon.setup.component), daemon.path("plugins/local.wasm")).expect("the component");
+        daemon.write_driver(DRIVER, &daemon.setup.driver);
+        daemon.start_again();
+        daemon
+    }
+
+    /// Writes a driver's file, by rename, as a careful operator does.
+    pub fn write_driver(&self, driver: &str, more: &str) {
+        let text = format!(
+            "component = {:?}\n[grants.files]\nvolumes = {:?}\n{more}\n",
+            self.path("plugins/local.wasm").display().to_string(),
+            self.path("volumes").display().to_string()
+        );
+        self.rename_in(text.as_bytes(), &format!("drivers.d/{driver}.toml"));
+    }
+
+    /// Puts a file in its place in one step.
+    pub fn rename_in(&self, bytes: &[u8], to: &str) {
+        let temporary = self.path(&format!("state/{}.new", to.replace('/', "-")));
+        std::fs::write(&temporary, bytes).expect("a file");
+        std::fs::rename(&temporary, self.path(to)).expect("a rename");
+    }
+
+    /// Starts the daemon in its folder (again) and waits for its socket.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let file = self.path("windlass.toml");
+        let (mut text, folder) = (self.setup.config.clone(), self.folder.path().display());
+        for name in ["drivers", "state", "run", "sockets"] {
+            let place = match name {
+                "drivers" => "drivers.d",
+                "sockets" => "csi",
+                other => other,
+            };
+            writeln!(text, "{name} = \"{folder}/{place}\"").expect("text");
+        }
+        writeln!(text, "instance = \"{folder}\"\n[node]\nname = \"node-1\"\nroots = [\"{folder}/kubelet\"]").expect("text");
+        std::fs::write(&file, text).expect("the configuration");
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("the log");
+        let mut arguments = self.setup.wrapper.clone();
+        arguments.extend([binary().display().to_string(), "serve".into(), "--config".into(), file.display().to_string()]);
+        let mut command = Command::new(&arguments[0]);
+        command.args(&arguments[1..]).envs(self.setup.env.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let _ = std::fs::remove_file(self.socket());
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", arguments[0])));
+        let mut died = None;
+        eventually("the daemon's socket", || {
+            died = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            (died.is_some() || self.socket().exists()).then_some(())
+        });
+        assert!(died.is_none(), "the daemon ended at once ({died:?}):\n{}", self.log());
+    }
+
+    /// Waits until Probe says ready.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !matches!(self.probe(), Ok(true)) {
+            assert!(Instant::now() < until, "the driver is not ready:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// kill -9, and the daemon is gone. Its workers end what they are doing.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = kill(self.pid_of(&child), Signal::SIGKILL);
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = kill(self.pid_of(&child), Signal::SIGTERM);
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits until the daemon has died by itself.
+    pub fn wait_dead(&mut self) {
+        eventually("the daemon's death", || self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()));
+        self.child = None;
+    }
+
+    /// Changes what the next start has in its environment.
+    pub fn set_env(&mut self, env: Vec<(String, String)>) {
+        self.setup.env = env;
+    }
+
+    /// Is it dead?
+    pub fn is_dead(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().ok().flatten().is_some())
+    }
+
+    /// The daemon's process id (below a wrapper, the wrapper's first child).
+    pub fn pid(&self) -> i32 {
+        self.pid_of(self.child.as_ref().expect("a running daemon")).as_raw()
+    }
+
+    fn pid_of(&self, child: &Child) -> Pid {
+        let own = Pid::from_raw(child.id() as i32);
+        if self.setup.wrapper.is_empty() {
+            return own;
+        }
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        children.split_whitespace().next().and_then(|pid| pid.parse().ok()).map_or(own, Pid::from_raw)
+    }
+
+    /// A path in the daemon's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The same as text.
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// The driver's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path("csi").join(DRIVER).join("csi.sock")
+    }
+
+    /// What the daemon logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Runs a command of the binary against this daemon.
+    pub fn windlass(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(binary())
+            .args(arguments)
+            .env("WINDLASS_ADMIN", self.path("run/admin.sock"))
+            .env("CSI_ENDPOINT", self.socket())
+            .output()
+            .expect("the command runs")
+    }
+
+    /// `windlass status -o json`.
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        let output = self.windlass(&["status", "-o", "json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Nothing is mounted, attached or recorded any more, and no lock file is left.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        assert_eq!(clean::mounts_beneath(self.folder.path()), Vec::<String>::new(), "mounts are left\n{}", self.log());
+        assert_eq!(clean::devices_beneath(self.folder.path()), Vec::<String>::new(), "devices are left\n{}", self.log());
+        for folder in ["run/journal", "run/locks"] {
+            let left: Vec<_> = std::fs::read_dir(self.path(folder)).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+            assert!(left.is_empty(), "{folder} holds {left:?}\n{}", self.log());
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        clean::clean(self.folder.path());
+        if std::thread::panicking() {
+            eprintln!("---- the daemon's log\n{}", self.log());
+        }
+    }
+}

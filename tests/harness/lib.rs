@@ -1,0 +1,10 @@
+//! Starts the real daemon in a folder of its own, calls it as an orchestrator does, and leaves nothing behind.
+
+mod calls;
+mod clean;
+mod daemon;
+mod volume;
+
+pub use clean::{devices_beneath, mounts_beneath};
+pub use daemon::{DRIVER, Daemon, Setup, binary, component, eventually};
+pub use volume::{Volume, block, mount, mount_as};

@@ -1,0 +1,3 @@
+//! The tiers `plugin_` and `loop_` of the daemon as a whole: one binary, one module a subject.
+
+mod whole_life;
