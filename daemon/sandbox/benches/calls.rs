@@ -70,5 +70,10 @@ fn show(what: &str, mut times: Vec<Duration>) {
 fn memory(plugin: &Plugin) -> String {
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", plugin.child.id())).unwrap_or_default();
     let wanted = ["Rss:", "Pss:", "Pss_Anon:", "Pss_File:", "Private_Dirty:"];
-    rollup.lines().filter(|line| wanted.iter().any(|key| line.starts_with(key))).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+    rollup
+        .lines()
+        .filter(|line| wanted.iter().any(|key| line.starts_with(key)))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -121,7 +121,14 @@ pub(crate) enum Ended {
 
 impl Call {
     /// A store for one call. Its time begins now.
-    pub(crate) fn store(engine: &wasmtime::Engine, shared: &Arc<Shared>, id: Option<u64>, name: &'static str, nature: Nature, mailbox: Arc<Mailbox>) -> Store<Call> {
+    pub(crate) fn store(
+        engine: &wasmtime::Engine,
+        shared: &Arc<Shared>,
+        id: Option<u64>,
+        name: &'static str,
+        nature: Nature,
+        mailbox: Arc<Mailbox>,
+    ) -> Store<Call> {
         let limits = shared.limits;
         let call = Call {
             shared: shared.clone(),

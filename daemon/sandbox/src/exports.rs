@@ -87,9 +87,7 @@ fn control(controller: &controller::Guest, s: &mut Store<Call>, call: PluginCall
             said(controller.call_create_volume(s, &to_wit::create_facts(facts))?, |volume| from_wit::volume(volume).map(PluginAnswer::Volume))
         }
         PluginCall::DeleteVolume { volume } => said(controller.call_delete_volume(s, &volume)?, |()| Ok(PluginAnswer::Deleted)),
-        PluginCall::Validate(facts) => {
-            said(controller.call_validate(s, &to_wit::validate_facts(facts))?, |why_not| Ok(PluginAnswer::Validated(why_not)))
-        }
+        PluginCall::Validate(facts) => said(controller.call_validate(s, &to_wit::validate_facts(facts))?, |why_not| Ok(PluginAnswer::Validated(why_not))),
         PluginCall::ListVolumes { max_entries, starting_token } => said(controller.call_list_volumes(s, max_entries, &starting_token)?, |page| {
             let entries = page.volumes.into_iter().map(from_wit::volume).collect::<Result<_, _>>()?;
             Ok(PluginAnswer::Volumes { entries, next_token: page.next_token })
@@ -97,9 +95,9 @@ fn control(controller: &controller::Guest, s: &mut Store<Call>, call: PluginCall
         PluginCall::Capacity(facts) => {
             said(controller.call_capacity(s, &to_wit::capacity_facts(facts))?, |room| Ok(PluginAnswer::Capacity(from_wit::capacity(room))))
         }
-        PluginCall::Expand { volume, capacity } => said(controller.call_expand(s, &volume, to_wit::capacity_range(capacity))?, |grown| {
-            Ok(PluginAnswer::Expanded(from_wit::expanded(grown)))
-        }),
+        PluginCall::Expand { volume, capacity } => {
+            said(controller.call_expand(s, &volume, to_wit::capacity_range(capacity))?, |grown| Ok(PluginAnswer::Expanded(from_wit::expanded(grown))))
+        }
         PluginCall::Describe | PluginCall::Probe | PluginCall::Attach(_) | PluginCall::NodeInfo(_) => Err(CallFailure::NotExported),
     })
 }

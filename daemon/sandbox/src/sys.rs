@@ -101,7 +101,9 @@ impl CustomCodeMemory for Executable {
         // SAFETY: the range is text inside a `MappedCode`, page-aligned by wasmtime's layout, and never writable.
         match unsafe { libc::mprotect(start.cast_mut().cast::<c_void>(), length, libc::PROT_READ | libc::PROT_EXEC) } {
             0 => Ok(()),
-            _ => Err(wasmtime::Error::from(io::Error::last_os_error()).context("the compiled code cannot be made executable (is the cache on a noexec mount?)")),
+            _ => {
+                Err(wasmtime::Error::from(io::Error::last_os_error()).context("the compiled code cannot be made executable (is the cache on a noexec mount?)"))
+            }
         }
     }
 

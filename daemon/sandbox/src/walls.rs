@@ -186,8 +186,7 @@ fn become_user(uid: u32) -> nix::Result<()> {
 }
 
 fn drop_capabilities() -> Result<(), WallError> {
-    for (set, name) in
-        [(CapSet::Ambient, "ambient"), (CapSet::Inheritable, "inheritable"), (CapSet::Effective, "effective"), (CapSet::Permitted, "permitted")]
+    for (set, name) in [(CapSet::Ambient, "ambient"), (CapSet::Inheritable, "inheritable"), (CapSet::Effective, "effective"), (CapSet::Permitted, "permitted")]
     {
         caps::clear(None, set).map_err(|source| WallError::Capabilities { set: name, source })?;
     }

@@ -66,7 +66,8 @@ fn plugin_that_imports_what_is_not_there_is_refused_by_name() {
         ("import vendor:magic/wand@1.0.0;", "vendor:magic/wand@1.0.0"),
         ("import wasi:http/outgoing-handler@0.2.0;", "wasi:http/outgoing-handler@0.2.0"),
     ] {
-        let packages = "package vendor:magic@1.0.0 { interface wand { wave: func(); } }\npackage wasi:http@0.2.0 { interface outgoing-handler { handle: func(); } }";
+        let packages =
+            "package vendor:magic@1.0.0 { interface wand { wave: func(); } }\npackage wasi:http@0.2.0 { interface outgoing-handler { handle: func(); } }";
         let reason = refused(&component(&format!("world guest {{ {import} {exports} }}\n{packages}"), None));
         assert!(reason.contains(&format!("{name:?}")) && reason.contains("{log,config,files}"), "{reason}");
     }
@@ -76,8 +77,7 @@ fn plugin_that_imports_what_is_not_there_is_refused_by_name() {
 fn plugin_of_another_version_or_shape_is_refused_in_words() {
     let later = "world guest { export windlass:plugin/driver@0.2.0; }\npackage windlass:plugin@0.2.0 { interface driver { describe: func() -> string; } }";
     assert!(refused(&component_alone(later)).contains("0.2.0, another version"));
-    let other_shape =
-        "world guest { export windlass:plugin/driver@0.1.0; export windlass:plugin/node@0.1.0; }\npackage windlass:plugin@0.1.0 { interface driver { describe: func() -> string; } interface node { attach: func(); } }";
+    let other_shape = "world guest { export windlass:plugin/driver@0.1.0; export windlass:plugin/node@0.1.0; }\npackage windlass:plugin@0.1.0 { interface driver { describe: func() -> string; } interface node { attach: func(); } }";
     let reason = refused(&component_alone(other_shape));
     assert!(reason.contains("other types"), "{reason}");
     assert!(refused(&component("world guest { export windlass:plugin/driver@0.1.0; }", None)).contains("neither `node` nor `controller`"));
@@ -158,7 +158,14 @@ fn plugin_code_that_is_not_ours_is_unusable() {
 fn bomb(functions: usize) -> Vec<u8> {
     let mut body = String::new();
     for number in 0..1500 {
-        write!(body, "(local.set {} (i64.mul (local.get {}) (i64.add (local.get {}) (i64.const {number}))))", number % 200, (number * 7) % 200, (number * 13) % 200).unwrap();
+        write!(
+            body,
+            "(local.set {} (i64.mul (local.get {}) (i64.add (local.get {}) (i64.const {number}))))",
+            number % 200,
+            (number * 7) % 200,
+            (number * 13) % 200
+        )
+        .unwrap();
         write!(body, "(if (i64.eqz (local.get {})) (then (br $again)))", (number * 3) % 200).unwrap();
     }
     let locals = "i64 ".repeat(200);

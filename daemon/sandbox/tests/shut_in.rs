@@ -85,14 +85,56 @@ fn attempt(what: &str) -> String {
 }
 
 const DEADLY: [&str; 27] = [
-    "execve", "socket", "socketpair", "connect", "ptrace", "process_vm_readv", "kill", "pidfd_open", "mount", "umount2", "open_tree", "fsopen", "chroot",
-    "unshare", "setns", "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "io_uring_setup", "init_module", "finit_module", "setuid", "capset",
-    "reboot", "open_by_handle_at",
+    "execve",
+    "socket",
+    "socketpair",
+    "connect",
+    "ptrace",
+    "process_vm_readv",
+    "kill",
+    "pidfd_open",
+    "mount",
+    "umount2",
+    "open_tree",
+    "fsopen",
+    "chroot",
+    "unshare",
+    "setns",
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "keyctl",
+    "add_key",
+    "io_uring_setup",
+    "init_module",
+    "finit_module",
+    "setuid",
+    "capset",
+    "reboot",
+    "open_by_handle_at",
 ];
 
 const DENIED: [&str; 20] = [
-    "openat", "openat-proc", "openat2", "clone", "clone-newuser", "clone3", "sendmsg", "tgkill", "mknodat", "unlinkat", "ioctl", "memfd_create", "prctl", "prlimit",
-    "seccomp", "pipe2", "shmget", "getdents64", "mmap-exec", "mprotect-exec",
+    "openat",
+    "openat-proc",
+    "openat2",
+    "clone",
+    "clone-newuser",
+    "clone3",
+    "sendmsg",
+    "tgkill",
+    "mknodat",
+    "unlinkat",
+    "ioctl",
+    "memfd_create",
+    "prctl",
+    "prlimit",
+    "seccomp",
+    "pipe2",
+    "shmget",
+    "getdents64",
+    "mmap-exec",
+    "mprotect-exec",
 ];
 
 #[test]
@@ -112,8 +154,22 @@ fn plugin_effects_process_has_its_folders_and_no_privilege() {
     let as_effects = |call: &str| attempt(&format!("effects:{}:{call}", folder.path().display()));
     assert_eq!(as_effects("openat-create"), "ok");
     assert_eq!(as_effects("openat"), libc::EACCES.to_string(), "what was not granted");
-    for call in ["mount", "ptrace", "bpf", "keyctl", "io_uring_setup", "init_module", "unshare", "setns", "execve", "clone-newuser", "chroot", "mknodat", "perf_event_open", "open_by_handle_at"]
-    {
+    for call in [
+        "mount",
+        "ptrace",
+        "bpf",
+        "keyctl",
+        "io_uring_setup",
+        "init_module",
+        "unshare",
+        "setns",
+        "execve",
+        "clone-newuser",
+        "chroot",
+        "mknodat",
+        "perf_event_open",
+        "open_by_handle_at",
+    ] {
         assert_eq!(as_effects(call), libc::EPERM.to_string(), "{call}");
     }
 }

@@ -111,9 +111,7 @@ impl Plugin {
         let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         frame::write(&mut socket, &Setup { driver: "test.example".to_owned(), limits, config }).unwrap();
         match frame::read(&mut socket, frame::LIMIT).unwrap() {
-            FromPlugin::Ready { missing_walls } => {
-                Ok(Self { child, socket, missing_walls, files: BTreeMap::new(), log: Vec::new(), effects: 0, next: 1 })
-            }
+            FromPlugin::Ready { missing_walls } => Ok(Self { child, socket, missing_walls, files: BTreeMap::new(), log: Vec::new(), effects: 0, next: 1 }),
             FromPlugin::Unusable { reason } => Err(reason),
             other => panic!("{other:?}"),
         }

@@ -36,9 +36,7 @@ pub(super) fn lay(instance: &mut LinkerInstance<'_, Call>, interface: &str, name
             Ok((timer(store.data_mut(), left)?,))
         }),
         ("clocks/wall-clock", "now") => instance.func_wrap(name, |store: StoreContextMut<'_, Call>, (): ()| Ok((wall(store.data()),))),
-        ("clocks/wall-clock", "resolution") => {
-            instance.func_wrap(name, |_, (): ()| Ok((Datetime { seconds: 0, nanoseconds: GRAIN.subsec_nanos() },)))
-        }
+        ("clocks/wall-clock", "resolution") => instance.func_wrap(name, |_, (): ()| Ok((Datetime { seconds: 0, nanoseconds: GRAIN.subsec_nanos() },))),
         ("io/poll", "[method]pollable.ready") => instance.func_wrap(name, |store: StoreContextMut<'_, Call>, (pollable,): (Resource<Pollable>,)| {
             store.data().alive()?;
             Ok((due(store.data(), &pollable).is_none_or(|due| due <= Instant::now()),))
@@ -47,7 +45,9 @@ pub(super) fn lay(instance: &mut LinkerInstance<'_, Call>, interface: &str, name
             store.data().alive()?;
             Ok(due(store.data(), &pollable).map_or(Ok(()), |due| store.data().sleep(due))?)
         }),
-        ("io/poll", "poll") => instance.func_wrap(name, |store: StoreContextMut<'_, Call>, (pollables,): (Vec<Resource<Pollable>>,)| Ok((poll(store.data(), &pollables)?,))),
+        ("io/poll", "poll") => {
+            instance.func_wrap(name, |store: StoreContextMut<'_, Call>, (pollables,): (Vec<Resource<Pollable>>,)| Ok((poll(store.data(), &pollables)?,)))
+        }
         _ => return Ok(false),
     }?;
     Ok(true)

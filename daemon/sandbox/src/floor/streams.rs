@@ -32,9 +32,7 @@ type Read = (Result<Vec<u8>, StreamError>,);
 pub(super) fn lay(instance: &mut LinkerInstance<'_, Call>, interface: &str, name: &str) -> wasmtime::Result<bool> {
     let Some(method) = name.strip_prefix("[method]") else { return Ok(false) };
     match (interface, method) {
-        ("io/streams", "output-stream.check-write") => {
-            instance.func_wrap(name, |_, (_,): (Resource<Output>,)| -> wasmtime::Result<Moved> { Ok((Ok(ROOM),)) })
-        }
+        ("io/streams", "output-stream.check-write") => instance.func_wrap(name, |_, (_,): (Resource<Output>,)| -> wasmtime::Result<Moved> { Ok((Ok(ROOM),)) }),
         ("io/streams", "output-stream.write" | "output-stream.blocking-write-and-flush") => {
             instance.func_wrap(name, |mut store: StoreContextMut<'_, Call>, (_, bytes): (Resource<Output>, Vec<u8>)| -> wasmtime::Result<Done> {
                 store.data().alive()?;
@@ -54,18 +52,14 @@ pub(super) fn lay(instance: &mut LinkerInstance<'_, Call>, interface: &str, name
         ("io/streams", "output-stream.splice" | "output-stream.blocking-splice") => {
             instance.func_wrap(name, |_, (_, _, _): (Resource<Output>, Resource<Input>, u64)| -> wasmtime::Result<Moved> { Ok((Err(StreamError::Closed),)) })
         }
-        ("io/streams", "output-stream.subscribe") => {
-            instance.func_wrap(name, |_, (_,): (Resource<Output>,)| Ok((Resource::<Pollable>::new_own(READY),)))
-        }
+        ("io/streams", "output-stream.subscribe") => instance.func_wrap(name, |_, (_,): (Resource<Output>,)| Ok((Resource::<Pollable>::new_own(READY),))),
         ("io/streams", "input-stream.read" | "input-stream.blocking-read") => {
             instance.func_wrap(name, |_, (_, _): (Resource<Input>, u64)| -> wasmtime::Result<Read> { Ok((Err(StreamError::Closed),)) })
         }
         ("io/streams", "input-stream.skip" | "input-stream.blocking-skip") => {
             instance.func_wrap(name, |_, (_, _): (Resource<Input>, u64)| -> wasmtime::Result<Moved> { Ok((Err(StreamError::Closed),)) })
         }
-        ("io/streams", "input-stream.subscribe") => {
-            instance.func_wrap(name, |_, (_,): (Resource<Input>,)| Ok((Resource::<Pollable>::new_own(READY),)))
-        }
+        ("io/streams", "input-stream.subscribe") => instance.func_wrap(name, |_, (_,): (Resource<Input>,)| Ok((Resource::<Pollable>::new_own(READY),))),
         ("io/error", "error.to-debug-string") => instance.func_wrap(name, |_, (_,): (Resource<Failed>,)| Ok((String::from("closed"),))),
         _ => return Ok(false),
     }?;

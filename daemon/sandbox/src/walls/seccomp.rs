@@ -240,15 +240,8 @@ fn starting() -> Result<Rules, seccompiler::BackendError> {
 /// The denied ones. `clone` is denied where it asks for a namespace.
 fn effects() -> Result<Rules, seccompiler::BackendError> {
     let mut rules = all(&NEVER);
-    let namespaces = [
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWNET,
-        libc::CLONE_NEWPID,
-        libc::CLONE_NEWIPC,
-        libc::CLONE_NEWUTS,
-        libc::CLONE_NEWCGROUP,
-    ];
+    let namespaces =
+        [libc::CLONE_NEWNS, libc::CLONE_NEWUSER, libc::CLONE_NEWNET, libc::CLONE_NEWPID, libc::CLONE_NEWIPC, libc::CLONE_NEWUTS, libc::CLONE_NEWCGROUP];
     let asks = |flag: i32| has(0, Op::MaskedEq(flag as u64), flag as u64);
     rules.insert(libc::SYS_clone, namespaces.into_iter().map(asks).collect::<Result<_, _>>()?);
     Ok(rules)
@@ -265,7 +258,16 @@ mod tests {
     #[test]
     fn a_serving_process_has_no_call_that_opens_or_starts_anything() {
         let rules = serve().unwrap();
-        for call in [libc::SYS_openat, libc::SYS_openat2, libc::SYS_clone, libc::SYS_clone3, libc::SYS_memfd_create, libc::SYS_prctl, libc::SYS_ioctl, libc::SYS_seccomp] {
+        for call in [
+            libc::SYS_openat,
+            libc::SYS_openat2,
+            libc::SYS_clone,
+            libc::SYS_clone3,
+            libc::SYS_memfd_create,
+            libc::SYS_prctl,
+            libc::SYS_ioctl,
+            libc::SYS_seccomp,
+        ] {
             assert!(!rules.contains_key(&call), "{call}");
         }
         assert!(DEADLY.iter().all(|call| !load().unwrap().contains_key(call)), "nothing is both needed and deadly");
