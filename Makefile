@@ -10,10 +10,9 @@ CACHE ?= $(HOME)/.cache/windlass
 export WINDLASS_CACHE := $(CACHE)
 GUESTS := $(CACHE)/components
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-BINARY := $(abspath $(TARGET))/debug/windlass
 RELEASE := $(abspath $(TARGET))/release/windlass
 
-.PHONY: help setup guests build release demo test lint bench install clean-volumes
+.PHONY: help setup guests build release demo test lint bench install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -25,23 +24,22 @@ guests: setup ## build the plugins and the tests' components to WebAssembly
 	@tools/guest all $(GUESTS)
 
 build: guests ## build the daemon, with the embedded `local` driver
-	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --quiet --locked -p windlass
+	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --locked --workspace
 
 release: guests ## build the daemon as it is shipped
 	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --quiet --locked --release -p windlass
 
 demo: build ## show its main job, step by step, on real devices
-	@tests/demo $(BINARY) $(GUESTS)
+	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/debug/windlass-demo
 
 test: setup ## run every tier: unit, plugin_, loop_
 	@tools/test $(GUESTS)
 
 lint: ## formatting, clippy, dependencies, the shape of the tree
-	@cargo fmt --all --check
-	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm tools/lint
 
 bench: release ## measure: plugin calls, reloads, memory, stages; prints ratios
-	@tools/bench $(RELEASE) $(GUESTS)
+	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --locked --release -p windlass-tests && WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/release/windlass-bench
 
 install: release ## put the binary into /usr/local/bin
 	@install -m 0755 $(RELEASE) /usr/local/bin/windlass

@@ -1,6 +1,6 @@
 //! Every RPC as a blocking call on a connection of its own, as kubelet makes them.
 
-use crate::Daemon;
+use crate::Endpoint;
 use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -16,8 +16,8 @@ fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-async fn connect(daemon: &Daemon) -> Result<Channel, Status> {
-    windlass_csi::client::connect(&daemon.socket()).await.map_err(|error| Status::unavailable(format!("no connection: {error}")))
+async fn connect(driver: &Endpoint) -> Result<Channel, Status> {
+    windlass_csi::client::connect(&driver.socket()).await.map_err(|error| Status::unavailable(format!("no connection: {error}")))
 }
 
 fn timed<T>(message: T, patience: Duration) -> Request<T> {
@@ -28,7 +28,7 @@ fn timed<T>(message: T, patience: Duration) -> Request<T> {
 
 macro_rules! calls {
     ($($client:ident . $rpc:ident ( $request:ident ) -> $response:ident;)*) => {
-        impl Daemon {
+        impl Endpoint {
             $(
                 #[doc = concat!("Calls ", stringify!($request), ".")]
                 pub fn $rpc(&self, message: v1::$request) -> Result<v1::$response, Status> {
@@ -63,7 +63,7 @@ calls! {
     NodeClient.node_get_info(NodeGetInfoRequest) -> NodeGetInfoResponse;
 }
 
-impl Daemon {
+impl Endpoint {
     /// Probe, within a second as sidecars have it: ready, or not ready yet.
     pub fn probe(&self) -> Result<bool, Status> {
         block(async {

@@ -1,10 +1,10 @@
 //! One daemon: its folder, its process, its death and its next start.
 
-use crate::clean;
+use crate::{Endpoint, clean};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -18,7 +18,9 @@ pub fn binary() -> PathBuf {
         return path.into();
     }
     let own = std::env::current_exe().expect("the test's own path");
-    own.parent().and_then(Path::parent).expect("a target folder").join("windlass")
+    // A test lies one folder deeper than the binaries.
+    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("windlass")).find(|path| path.exists());
+    beside.expect("`windlass` beside the tests: build it with `cargo build --workspace`")
 }
 
 /// A component that `tools/guest all` built, by its folder's name.
@@ -66,6 +68,7 @@ impl Default for Setup {
 /// A daemon in a folder of its own: `drivers.d`, `plugins`, `volumes`, `kubelet` (the one root), `state`, `run`, `csi`.
 pub struct Daemon {
     folder: TempDir,
+    endpoint: Endpoint,
     child: Option<Child>,
     setup: Setup,
 }
@@ -90,7 +93,8 @@ impl Daemon {
     pub fn unready(setup: Setup) -> Self {
         // On a disk: a loop device with direct I/O needs one.
         let folder = tempfile::Builder::new().prefix("wl").tempdir_in("/var/tmp").expect("a folder");
-        let mut daemon = Self { folder, child: None, setup };
+        let endpoint = Endpoint::new(folder.path(), DRIVER);
+        let mut daemon = Self { folder, endpoint, child: None, setup };
         for name in ["drivers.d", "plugins", "volumes", "kubelet", "state", "run", "csi"] {
             std::fs::create_dir(daemon.path(name)).expect("a folder");
         }
@@ -102,12 +106,30 @@ impl Daemon {
 
     /// Writes a driver's file, by rename, as a careful operator does.
     pub fn write_driver(&self, driver: &str, more: &str) {
-        let text = format!(
-            "component = {:?}\n[grants.files]\nvolumes = {:?}\n{more}\n",
-            self.path("plugins/local.wasm").display().to_string(),
-            self.path("volumes").display().to_string()
-        );
+        self.write_driver_of(driver, "plugins/local.wasm", "volumes", more);
+    }
+
+    /// The same, with a component and a granted folder of its own.
+    pub fn write_driver_of(&self, driver: &str, component: &str, volumes: &str, more: &str) {
+        let text = format!("component = {:?}\n[grants.files]\nvolumes = {:?}\n{more}\n", self.text(component), self.text(volumes));
         self.rename_in(text.as_bytes(), &format!("drivers.d/{driver}.toml"));
+    }
+
+    /// Adds a second driver with a component, and folders, of its own: `plugins/NAME.wasm` and `volumes-NAME`; waits until it is ready.
+    #[track_caller]
+    pub fn add_driver(&self, driver: &str, component_name: &str, more: &str) -> Endpoint {
+        let (file, volumes) = (format!("plugins/{driver}.wasm"), format!("volumes-{driver}"));
+        std::fs::create_dir(self.path(&volumes)).expect("a folder");
+        self.put_component(component_name, &file);
+        self.write_driver_of(driver, &file, &volumes, more);
+        let endpoint = self.driver(driver);
+        eventually("the second driver's first answer", || matches!(endpoint.probe(), Ok(true)).then_some(()));
+        endpoint
+    }
+
+    /// Puts a component in a place by rename.
+    pub fn put_component(&self, name: &str, to: &str) {
+        self.rename_in(&std::fs::read(component(name)).expect("the component"), to);
     }
 
     /// Puts a file in its place in one step.
@@ -204,21 +226,6 @@ impl Daemon {
         children.split_whitespace().next().and_then(|pid| pid.parse().ok()).map_or(own, Pid::from_raw)
     }
 
-    /// A path in the daemon's folder.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The same as text.
-    pub fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// The driver's socket.
-    pub fn socket(&self) -> PathBuf {
-        self.path("csi").join(DRIVER).join("csi.sock")
-    }
-
     /// What the daemon logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
@@ -261,5 +268,13 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("---- the daemon's log\n{}", self.log());
         }
+    }
+}
+
+impl std::ops::Deref for Daemon {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
     }
 }

@@ -3,8 +3,10 @@
 mod calls;
 mod clean;
 mod daemon;
+mod endpoint;
 mod volume;
 
 pub use clean::{devices_beneath, mounts_beneath};
 pub use daemon::{DRIVER, Daemon, Setup, binary, component, eventually};
+pub use endpoint::Endpoint;
 pub use volume::{Volume, block, mount, mount_as};

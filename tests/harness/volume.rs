@@ -1,6 +1,6 @@
 //! A volume as an orchestrator knows it: what CreateVolume returned, how it is used, and the requests that follow from it.
 
-use crate::Daemon;
+use crate::Endpoint;
 use tonic::Status;
 use v1::volume_capability::access_mode::Mode;
 use v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
@@ -41,7 +41,7 @@ pub struct Volume {
 
 impl Volume {
     /// Makes a volume of so many MiB, and its folders.
-    pub fn create(daemon: &Daemon, name: &str, capability: v1::VolumeCapability, mib: i64) -> Result<Self, Status> {
+    pub fn create(daemon: &Endpoint, name: &str, capability: v1::VolumeCapability, mib: i64) -> Result<Self, Status> {
         let response = daemon.create_volume(Self::create_request(name, &capability, mib))?;
         let volume = response.volume.ok_or_else(|| Status::internal("no volume"))?;
         let (staging, pods) = (daemon.text(&format!("kubelet/{name}/stage")), daemon.text(&format!("kubelet/{name}/pods")));
@@ -103,27 +103,27 @@ impl Volume {
     }
 
     /// Stages it.
-    pub fn stage(&self, daemon: &Daemon) -> Result<(), Status> {
+    pub fn stage(&self, daemon: &Endpoint) -> Result<(), Status> {
         daemon.node_stage_volume(self.stage_request()).map(drop)
     }
 
     /// Unstages it.
-    pub fn unstage(&self, daemon: &Daemon) -> Result<(), Status> {
+    pub fn unstage(&self, daemon: &Endpoint) -> Result<(), Status> {
         daemon.node_unstage_volume(self.unstage_request()).map(drop)
     }
 
     /// Publishes it at the n-th target.
-    pub fn publish(&self, daemon: &Daemon, n: usize) -> Result<(), Status> {
+    pub fn publish(&self, daemon: &Endpoint, n: usize) -> Result<(), Status> {
         daemon.node_publish_volume(self.publish_request(n)).map(drop)
     }
 
     /// Unpublishes it from the n-th target.
-    pub fn unpublish(&self, daemon: &Daemon, n: usize) -> Result<(), Status> {
+    pub fn unpublish(&self, daemon: &Endpoint, n: usize) -> Result<(), Status> {
         daemon.node_unpublish_volume(self.unpublish_request(n)).map(drop)
     }
 
     /// Deletes it.
-    pub fn delete(&self, daemon: &Daemon) -> Result<(), Status> {
+    pub fn delete(&self, daemon: &Endpoint) -> Result<(), Status> {
         daemon.delete_volume(v1::DeleteVolumeRequest { volume_id: self.id(), ..Default::default() }).map(drop)
     }
 }

@@ -4,6 +4,7 @@
 //! worker, a process that may hang in its stead.
 
 pub mod engine;
+pub mod grow;
 pub mod journal;
 pub mod notes;
 pub mod pool;

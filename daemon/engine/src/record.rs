@@ -34,7 +34,7 @@ pub enum Line {
         /// How it is undone.
         undo: Undo,
     },
-    /// The device that the strand's first step attached.
+    /// The device that the strand's first step attached, or as it is after it has grown.
     Device {
         /// The strand.
         strand: u32,
@@ -175,7 +175,10 @@ impl Record {
                 self.strands.push(Strand { number: *strand, what: what.clone(), undos: Vec::new(), device: None, state: StrandState::Building });
             }
             Line::Undo { strand, step, undo } => self.in_state(*strand, StrandState::Building).ok_or_else(misfit)?.undos.push((step.clone(), undo.clone())),
-            Line::Device { strand, device } => self.in_state(*strand, StrandState::Building).ok_or_else(misfit)?.device = Some(device.clone()),
+            Line::Device { strand, device } => {
+                let found = self.strand_mut(*strand).filter(|strand| strand.state != StrandState::Unwinding);
+                found.ok_or_else(misfit)?.device = Some(device.clone());
+            }
             Line::Complete { strand } => self.in_state(*strand, StrandState::Building).ok_or_else(misfit)?.state = StrandState::Standing,
             Line::Unwind { strand } => self.strand_mut(*strand).ok_or_else(misfit)?.state = StrandState::Unwinding,
             Line::Undone { strand } => {

@@ -5,8 +5,6 @@ use crate::record::{Record, StrandState};
 use crate::work::Work;
 use std::collections::HashSet;
 use windlass_plan::failure::Failure;
-use windlass_plan::paths::Place;
-use windlass_plan::step::Step;
 use windlass_wire::worker::Marked;
 
 impl Engine {
@@ -26,21 +24,5 @@ impl Work<'_> {
     /// Undoes what was interrupted.
     pub fn recover(&mut self) -> Result<(), Failure> {
         self.finish_interrupted()
-    }
-
-    /// Takes up the size of the backing file and grows the file system that is seen at the place, if there is one.
-    pub fn grow(&mut self, place: &Place) -> Result<u64, Failure> {
-        let observed = self.observe()?;
-        let seen = self.seen_at(&observed, place).first().map(|seen| seen.shows.clone());
-        let size = match self.lease.apply(Step::Refresh)? {
-            windlass_plan::step::Outcome::Size(size) => size,
-            _ => observed.devices.first().map_or(0, |device| device.size),
-        };
-        if let Some(windlass_plan::step::Shows::Filesystem(name)) = seen
-            && let Some(kind) = windlass_plan::capability::FilesystemKind::parse(&name)
-        {
-            self.lease.apply(Step::Grow { place: place.clone(), kind })?;
-        }
-        Ok(size)
     }
 }
