@@ -1,3 +1,5 @@
 //! The tiers `plugin_` and `loop_` of the daemon as a whole: one binary, one module a subject.
 
+mod crash;
+mod tidy;
 mod whole_life;
