@@ -18,6 +18,9 @@ use windlass_plugins::driver::Driver;
 use windlass_plugins::generation::{DriverSpec, Workshop};
 use windlass_wire::worker::Marked;
 
+/// How long after a refusal that may pass the same files are tried again.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// What all drivers share.
 pub(crate) struct House {
     pub(crate) config: Config,
@@ -84,7 +87,7 @@ impl House {
             drivers: RwLock::default(),
             unowned: Mutex::default(),
             started: std::time::SystemTime::now(),
-            workshop: Workshop { binary, cache },
+            workshop: Workshop { binary, cache, death_words: windlass_sandbox::death_words },
             looked_at: Mutex::default(),
             config,
         }))
@@ -205,12 +208,29 @@ impl House {
         }
     }
 
-    /// Ends plugin processes that nobody has called for a while.
+    /// Ends plugin processes and workers that nobody has needed for a while.
     pub(crate) fn end_idle(&self) {
+        if let Some(engine) = &self.engine {
+            engine.end_idle();
+        }
         for served in self.all() {
             if let Ok(generation) = served.driver.generation() {
                 generation.process().end_if_idle(self.config.idle);
             }
+        }
+    }
+
+    /// Looks again at drivers that were refused for a reason that may have passed (no memory, a lost process).
+    pub(crate) fn try_again(self: &Arc<Self>) {
+        let mut has_any = false;
+        for served in self.all() {
+            if served.driver.is_worth_another_try(RETRY) {
+                self.lock_looked_at().remove(served.driver.name());
+                has_any = true;
+            }
+        }
+        if has_any {
+            self.look();
         }
     }
 

@@ -72,7 +72,10 @@ impl Running {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let house = idle.clone();
-                crate::claims::on_a_thread(move || house.end_idle());
+                crate::claims::on_a_thread(move || {
+                    house.end_idle();
+                    house.try_again();
+                });
             }
         });
         drop(guard);

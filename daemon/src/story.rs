@@ -10,6 +10,7 @@ pub(crate) mod stage;
 use crate::effects::Effects;
 use crate::refused::Refused;
 use crate::served::Served;
+use windlass_engine::Work;
 use windlass_plan::attach::Source;
 use windlass_plan::check::{CheckedPlan, CheckedSource, check};
 use windlass_plan::failure::{Failure, Reason};
@@ -35,10 +36,10 @@ pub(crate) fn attach(served: &Served, request: &StageVolume) -> Result<(CheckedP
     Ok((checked, plan.source))
 }
 
-/// Is there anything behind the plan?
-pub(crate) fn require_source(served: &Served, plan: &CheckedPlan) -> Result<(), Refused> {
+/// Is there anything behind the plan? Asked of the worker that is leased already: a second lease inside the first could wait for itself.
+pub(crate) fn require_source(work: &mut Work<'_>, plan: &CheckedPlan) -> Result<(), Refused> {
     let CheckedSource::File { folder, name } = &plan.source;
-    if served.engine()?.source_exists(folder.clone(), name.clone())? {
+    if work.source_exists(folder.clone(), name.clone())? {
         return Ok(());
     }
     Err(Failure::new(Reason::SourceMissing, format!("there is no such volume: {name} is not in the folder {folder}")).into())

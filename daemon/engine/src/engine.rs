@@ -90,14 +90,14 @@ impl Engine {
         self.pool.any()?.survey()
     }
 
-    /// Is there such a file? Needs no volume.
-    pub fn source_exists(&self, folder: HostPath, name: String) -> Result<bool, Failure> {
-        self.pool.any()?.source_exists(folder, name)
-    }
-
     /// The workers that wait for work, by process id.
     pub fn idle_workers(&self) -> Vec<u32> {
         self.pool.idle_pids()
+    }
+
+    /// Ends the workers that a burst left behind.
+    pub fn end_idle(&self) {
+        self.pool.end_idle();
     }
 
     /// The format notes.

@@ -1,8 +1,10 @@
 //! Workers: processes forked before they are needed, leased for one volume at a time, replaced when they are lost.
 
+use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
 use windlass_plan::step::{Observed, Outcome, Step, Undo, Usage};
@@ -15,12 +17,32 @@ pub type Launch = Box<dyn Fn() -> std::io::Result<(Child, UnixStream)> + Send + 
 
 /// How many workers wait for work when nothing goes on.
 const IDLE: usize = 2;
+/// How many pieces of work go on at once. One that takes longer than [`SLOW`] counts no more: it may hang, and must not hold up others.
+const AT_ONCE: usize = 16;
+/// After this time a piece of work does not count any more.
+const SLOW: Duration = Duration::from_secs(5);
+/// Workers beyond [`IDLE`] end when none was needed for so long.
+const SPARE: Duration = Duration::from_secs(10);
 
 /// All workers of a daemon.
 pub struct Pool {
     launch: Launch,
     setup: Setup,
-    idle: Mutex<Vec<Worker>>,
+    idle: Mutex<Idle>,
+    leases: Mutex<Leases>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Idle {
+    workers: Vec<Worker>,
+    last_use: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Leases {
+    next: u64,
+    since: HashMap<u64, Instant>,
 }
 
 struct Worker {
@@ -31,9 +53,9 @@ struct Worker {
 impl Pool {
     /// Forks the first workers, so that they have nothing of what the daemon opens later.
     pub fn start(launch: Launch, setup: Setup) -> std::io::Result<Arc<Self>> {
-        let pool = Self { launch, setup, idle: Mutex::default() };
+        let pool = Self { launch, setup, idle: Mutex::default(), leases: Mutex::default(), returned: Condvar::new() };
         let first = (0..IDLE).map(|_| pool.fork()).collect::<Result<Vec<_>, _>>()?;
-        *pool.idle.lock().unwrap_or_else(PoisonError::into_inner) = first;
+        pool.idle().workers = first;
         Ok(Arc::new(pool))
     }
 
@@ -48,22 +70,65 @@ impl Pool {
 
     /// A worker for questions that concern no one volume.
     pub fn any(self: &Arc<Self>) -> Result<Lease, Failure> {
+        let number = self.enter();
+        match self.take() {
+            Ok(worker) => Ok(Lease { worker: Some(worker), pool: self.clone(), number, is_gone: false }),
+            Err(error) => {
+                self.leave(number);
+                Err(Failure::new(Reason::WorkerLost, format!("could not start a worker: {error}")))
+            }
+        }
+    }
+
+    fn take(&self) -> std::io::Result<Worker> {
         loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let worker = match idle {
+            let idle = self.idle().workers.pop();
+            match idle {
                 Some(mut worker) => match worker.child.try_wait() {
-                    Ok(None) => worker,
+                    Ok(None) => return Ok(worker),
+                    // It died while it waited; somebody killed it.
                     _ => continue,
                 },
-                None => self.fork().map_err(|error| Failure::new(Reason::WorkerLost, format!("could not start a worker: {error}")))?,
-            };
-            return Ok(Lease { worker: Some(worker), pool: self.clone(), is_gone: false });
+                None => return self.fork(),
+            }
         }
+    }
+
+    /// Waits until there is room for another piece of work.
+    fn enter(&self) -> u64 {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        while leases.since.values().filter(|since| since.elapsed() < SLOW).count() >= AT_ONCE {
+            // Nobody says when a piece of work becomes a slow one: look again now and then.
+            leases = self.returned.wait_timeout(leases, Duration::from_millis(100)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        leases.next += 1;
+        let number = leases.next;
+        leases.since.insert(number, Instant::now());
+        number
+    }
+
+    fn leave(&self, number: u64) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).since.remove(&number);
+        self.returned.notify_one();
     }
 
     /// The workers that wait, by process id: for status and tests.
     pub fn idle_pids(&self) -> Vec<u32> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|worker| worker.child.id()).collect()
+        self.idle().workers.iter().map(|worker| worker.child.id()).collect()
+    }
+
+    /// Ends the workers that a burst left behind.
+    pub fn end_idle(&self) {
+        let mut idle = self.idle();
+        if idle.workers.len() > IDLE && idle.last_use.is_none_or(|last| last.elapsed() >= SPARE) {
+            let spare = idle.workers.split_off(IDLE);
+            drop(idle);
+            spare.into_iter().for_each(retire);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fork(&self) -> std::io::Result<Worker> {
@@ -73,9 +138,10 @@ impl Pool {
     }
 
     fn put_back(&self, worker: Worker) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE * 4 {
-            idle.push(worker);
+        let mut idle = self.idle();
+        idle.last_use = Some(Instant::now());
+        if idle.workers.len() < AT_ONCE {
+            idle.workers.push(worker);
         } else {
             drop(idle);
             retire(worker);
@@ -94,6 +160,7 @@ fn retire(worker: Worker) {
 pub struct Lease {
     worker: Option<Worker>,
     pool: Arc<Pool>,
+    number: u64,
     is_gone: bool,
 }
 
@@ -179,13 +246,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.worker.is_none() {
-            return;
+        if self.worker.is_some() {
+            let is_released = matches!(self.ask(&Ask::Release { is_gone: self.is_gone }), Ok(Answer::Ok));
+            if let Some(worker) = self.worker.take() {
+                if is_released { self.pool.put_back(worker) } else { retire(worker) }
+            }
         }
-        let is_released = matches!(self.ask(&Ask::Release { is_gone: self.is_gone }), Ok(Answer::Ok));
-        if let Some(worker) = self.worker.take() {
-            if is_released { self.pool.put_back(worker) } else { retire(worker) }
-        }
+        self.pool.leave(self.number);
     }
 }
 

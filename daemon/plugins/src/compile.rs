@@ -1,8 +1,9 @@
 //! Has a component compiled by a child that is as shut in as the plugin will be: a compile bomb costs that child its life.
 
-use crate::cache::{Cache, Code};
-use crate::child::{Binary, end};
+use crate::cache::Code;
+use crate::child::end;
 use crate::component::Component;
+use crate::generation::Workshop;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -19,9 +20,12 @@ pub enum CompileError {
     /// It is not a component of ours; the words are for its author.
     #[error("{0}")]
     Refused(String),
-    /// The child was killed by its limits, or crashed.
-    #[error("compiling the component took more than {seconds} s, more memory than it may, or crashed", seconds = DEADLINE.as_secs())]
-    Died(#[source] FrameError),
+    /// The child was ended by its limits, or crashed; the words are for people.
+    #[error("{0}")]
+    Died(String),
+    /// It did not end by itself.
+    #[error("compiling the component took more than {} s", DEADLINE.as_secs())]
+    TimedOut(#[source] FrameError),
     /// The child could not be started, or its result not be kept.
     #[error("the component could not be compiled")]
     Io(#[from] io::Error),
@@ -31,7 +35,8 @@ pub enum CompileError {
 }
 
 /// The code of a component: from the cache, or compiled now.
-pub fn code(binary: &Binary, cache: &Cache, component: &Component, uid: Option<u32>) -> Result<Code, CompileError> {
+pub fn code(workshop: &Workshop, component: &Component, uid: Option<u32>) -> Result<Code, CompileError> {
+    let Workshop { binary, cache, death_words } = workshop;
     if let Some(code) = cache.find(component) {
         return Ok(code);
     }
@@ -41,10 +46,16 @@ pub fn code(binary: &Binary, cache: &Cache, component: &Component, uid: Option<u
     let mut output: File = memfd_create(c"code", MFdFlags::MFD_CLOEXEC)?.into();
     let mut arguments = vec!["plugin-host".to_owned(), "--compile".to_owned()];
     arguments.extend(uid.map(|uid| format!("--uid={uid}")));
-    let (child, mut socket) = binary.start(&arguments, vec![input.into(), output.try_clone()?.into()])?;
+    let (mut child, mut socket) = binary.start(&arguments, vec![input.into(), output.try_clone()?.into()])?;
     let answer = socket.set_read_timeout(Some(DEADLINE)).map_err(FrameError::Io).and_then(|()| frame::read::<Compiled>(&mut socket, 64 << 10));
-    end(child);
-    match answer.map_err(CompileError::Died)? {
+    let answer = match answer {
+        Err(FrameError::Closed) => Err(CompileError::Died(death_words(child.wait()?))),
+        other => {
+            end(child);
+            other.map_err(CompileError::TimedOut)
+        }
+    };
+    match answer? {
         Compiled::Refused { reason } => Err(CompileError::Refused(reason.chars().filter(|c| !c.is_control()).take(1000).collect())),
         Compiled::Ok(mut inspection) => {
             // The child is not believed: the size is what is there.

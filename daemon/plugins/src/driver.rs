@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use windlass_plan::ids::DriverName;
+use windlass_plan::plugin::NodeInfo;
 
 /// What a driver said of itself and what is advertised of it; kept in /var/lib, so that teardown and Identity work when its plugin is
 /// broken or gone (law 17).
@@ -21,6 +22,9 @@ pub struct Remembered {
     pub exports: Vec<String>,
     /// Volumes grow while they are in use.
     pub online_expansion: bool,
+    /// What it last said of this node: NodeGetInfo must not change because a plugin is broken.
+    #[serde(default)]
+    pub node: Option<NodeInfo>,
 }
 
 /// A driver, for as long as the daemon knows its name.
@@ -52,6 +56,8 @@ pub struct Refused {
     pub reason: String,
     /// When.
     pub at: SystemTime,
+    /// The same files may be taken at a later try.
+    pub may_pass: bool,
 }
 
 /// A look at a driver, for status.
@@ -138,7 +144,7 @@ impl Driver {
             }
             Err(error) => {
                 tracing::error!(driver = %self.name, serving = self.current.load().is_some(), "a plugin was refused: {error}");
-                state.refused = Some(Refused { reason: error.to_string(), at: SystemTime::now() });
+                state.refused = Some(Refused { reason: error.to_string(), at: SystemTime::now(), may_pass: error.may_pass() });
                 if state.spec.is_none() {
                     state.spec = Some(spec.clone());
                 }
@@ -152,7 +158,7 @@ impl Driver {
         let mut state = self.lock();
         state.has_tried = true;
         tracing::error!(driver = %self.name, "a drivers.d file was refused: {reason}");
-        state.refused = Some(Refused { reason, at: SystemTime::now() });
+        state.refused = Some(Refused { reason, at: SystemTime::now(), may_pass: false });
     }
 
     /// The driver's file is gone: it serves no more, but what it staged is still taken down.
@@ -160,9 +166,35 @@ impl Driver {
         let mut state = self.lock();
         state.spec = None;
         state.has_tried = true;
-        state.refused = Some(Refused { reason: "its drivers.d file is gone; it is kept for teardown alone".to_owned(), at: SystemTime::now() });
+        state.refused =
+            Some(Refused { reason: "its drivers.d file is gone; it is kept for teardown alone".to_owned(), at: SystemTime::now(), may_pass: false });
         drop(state);
         self.current.store(None);
+    }
+
+    /// Was the latest load refused for a reason that may have passed, more than `age` ago?
+    pub fn is_worth_another_try(&self, age: Duration) -> bool {
+        let state = self.lock();
+        state.refused.as_ref().is_some_and(|refused| refused.may_pass && refused.at.elapsed().is_ok_and(|since| since >= age))
+    }
+
+    /// Keeps what the plugin said of this node, for the time when it cannot say it.
+    pub fn remember_node(&self, node: &NodeInfo) {
+        let mut state = self.lock();
+        let Some(said) = state.remembered.clone().filter(|said| said.node.as_ref() != Some(node)) else { return };
+        self.remember(&mut state, Remembered { node: Some(node.clone()), ..said });
+    }
+
+    /// What the plugin last said of this node.
+    pub fn remembered_node(&self) -> Option<NodeInfo> {
+        self.lock().remembered.as_ref()?.node.clone()
+    }
+
+    fn remember(&self, state: &mut State, said: Remembered) {
+        if let Err(error) = self.keep(&said) {
+            tracing::warn!(driver = %self.name, %error, "what is known of the driver could not be kept; after a restart with a broken plugin it would be unknown");
+        }
+        state.remembered = Some(said);
     }
 
     /// For status.
@@ -184,6 +216,7 @@ impl Driver {
             version: generation.description.version.clone(),
             exports: generation.inspection.exports.clone(),
             online_expansion: generation.description.online_expansion,
+            node: state.remembered.as_ref().and_then(|remembered| remembered.node.clone()),
         };
         // What is advertised stays what the first generation has; the version moves on.
         let advertised = match state.advertised.take() {
@@ -192,10 +225,7 @@ impl Driver {
         };
         state.advertised = Some(advertised);
         if state.remembered.as_ref() != Some(&said) {
-            if let Err(error) = self.keep(&said) {
-                tracing::warn!(driver = %self.name, %error, "what is known of the driver could not be kept; after a restart with a broken plugin its version would be unknown");
-            }
-            state.remembered = Some(said);
+            self.remember(state, said);
         }
     }
 

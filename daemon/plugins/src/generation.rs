@@ -5,6 +5,7 @@ use crate::child::Binary;
 use crate::compile::{self, CompileError};
 use crate::component::{ReadError, Source};
 use crate::process::{Launcher, Perform, PluginError, Process};
+use std::process::ExitStatus;
 use windlass_plan::effect::{Effect, EffectAnswer, EffectError};
 use windlass_plan::grants::Grants;
 use windlass_plan::ids::DriverName;
@@ -36,6 +37,8 @@ pub struct Workshop {
     pub binary: Binary,
     /// Compiled code.
     pub cache: Cache,
+    /// Why a compile child ended without a word: the sandbox knows its own limits.
+    pub death_words: fn(ExitStatus) -> String,
 }
 
 /// A component that has proven itself.
@@ -109,6 +112,18 @@ fn chain(error: &CompileError) -> String {
     }
 }
 
+impl LoadError {
+    /// May the same files be taken at a later try? The machine was short of something, or a process was lost.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            LoadError::Compile(CompileError::Refused(_)) => false,
+            LoadError::Compile(_) => true,
+            LoadError::Proof { source, .. } => matches!(source, PluginError::Lost | PluginError::Start(_) | PluginError::BackingOff(_)),
+            LoadError::Read(_) | LoadError::NotGranted { .. } | LoadError::Configuration { .. } | LoadError::Shrunk { .. } | LoadError::Vendor { .. } => false,
+        }
+    }
+}
+
 /// What an earlier generation promised and a later one must keep.
 #[derive(Debug, Clone, Copy)]
 pub struct Promise<'a> {
@@ -122,7 +137,7 @@ impl Generation {
     /// Reads, compiles, checks against the grants, starts and asks: every arrow of a plugin's life before it serves.
     pub fn load(workshop: &Workshop, spec: &DriverSpec, number: u64, promise: Option<Promise<'_>>) -> Result<Self, LoadError> {
         let component = spec.source.read()?;
-        let code = compile::code(&workshop.binary, &workshop.cache, &component, spec.uid)?;
+        let code = compile::code(workshop, &component, spec.uid)?;
         check_imports(&code.inspection, &spec.grants)?;
         if let Some(gone) = promise.and_then(|promise| promise.exports.iter().find(|export| !code.inspection.exports.contains(export))) {
             return Err(LoadError::Shrunk { interface: gone.clone() });

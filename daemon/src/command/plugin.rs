@@ -49,13 +49,14 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
         limits: Limits::default(),
         config,
     };
-    let workshop = Workshop { binary: Binary::current(), cache: Cache::open(&folder.0, "check")? };
+    let workshop = Workshop { binary: Binary::current(), cache: Cache::open(&folder.0, "check")?, death_words: windlass_sandbox::death_words };
     let generation = Generation::load(&workshop, &spec, 1, None).map_err(|error| anyhow::anyhow!("{} would be refused: {error}", file.display()))?;
     let said = Remembered {
         vendor: generation.description.vendor.clone(),
         version: generation.description.version.clone(),
         exports: generation.inspection.exports.clone(),
         online_expansion: generation.description.online_expansion,
+        node: None,
     };
     let capabilities = Served::plugin_capabilities(&said)
         .iter()

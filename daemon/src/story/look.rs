@@ -46,15 +46,20 @@ fn seen_place(served: &Served, work: &mut windlass_engine::Work<'_>, volume: &Vo
     if work.is_at(&node)? { Ok(node) } else { Err(not_there()) }
 }
 
-/// Asked of the plugin; where it cannot answer, what the configuration says, so that a node can always be registered for teardown.
+/// Asked of the plugin; where it cannot answer, what it said last or what the configuration says, so that a node can always be
+/// registered for teardown.
 pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
     let config = &served.house.config;
     let facts = NodeFacts { node: config.node.clone(), topology: config.topology.clone() };
     let Ok(generation) = served.driver.generation() else {
-        return Ok(NodeInfo { node_id: config.node.clone(), max_volumes: 0, topology: config.topology.clone() });
+        let from_configuration = || NodeInfo { node_id: facts.node, max_volumes: 0, topology: facts.topology };
+        return Ok(served.driver.remembered_node().unwrap_or_else(from_configuration));
     };
     match generation.ask(PluginCall::NodeInfo(facts))? {
-        PluginAnswer::NodeInfo(info) => Ok(info),
+        PluginAnswer::NodeInfo(info) => {
+            served.driver.remember_node(&info);
+            Ok(info)
+        }
         _ => Err(OTHER_ANSWER),
     }
 }

@@ -42,7 +42,8 @@ pub(crate) fn publish(served: &Served, call: Call<PublishVolume>, _: &mut Claim)
 
 /// Nothing is recorded of the volume: is there one at all? (Where the journal was lost and the plugin with it, the kernel decides.)
 fn require_known(served: &Served, request: &PublishVolume) -> Result<(), Refused> {
-    if !served.engine()?.open(served.driver.name(), &request.volume)?.is_absent()? {
+    let mut work = served.engine()?.open(served.driver.name(), &request.volume)?;
+    if !work.is_absent()? {
         return Ok(());
     }
     let stage = StageVolume {
@@ -53,7 +54,7 @@ fn require_known(served: &Served, request: &PublishVolume) -> Result<(), Refused
         volume_context: request.volume_context.clone(),
     };
     let (plan, _) = attach(served, &stage)?;
-    require_source(served, &plan)
+    require_source(&mut work, &plan)
 }
 
 /// A digest of what a second publish must repeat, besides what is recorded in the open. Contexts may hold tokens: they are not kept.

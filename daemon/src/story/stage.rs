@@ -19,7 +19,7 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
         return Ok(Answer::Done);
     }
     let (plan, source) = attach(served, &request)?;
-    require_source(served, &plan)?;
+    require_source(&mut work, &plan)?;
     // A path is looked at after the volume is known: whoever asks for nothing learns that first.
     let staging = staging?;
     let facts = StageFacts {
