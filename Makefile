@@ -27,19 +27,20 @@ build: guests ## build the daemon, with the embedded `local` driver
 	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --locked --workspace
 
 release: guests ## build the daemon as it is shipped
-	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --quiet --locked --release -p windlass
+	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --locked --release --workspace
 
 demo: build ## show its main job, step by step, on real devices
 	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/debug/windlass-demo
 
-test: setup ## run every tier: unit, plugin_, loop_
-	@tools/test $(GUESTS)
+test: ## run every tier: unit, plugin_, loop_
+	@tools/setup test
+	tools/test $(GUESTS)
 
 lint: ## formatting, clippy, dependencies, the shape of the tree
 	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm tools/lint
 
 bench: release ## measure: plugin calls, reloads, memory, stages; prints ratios
-	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --locked --release -p windlass-tests && WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/release/windlass-bench
+	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/release/windlass-bench
 
 install: release ## put the binary into /usr/local/bin
 	@install -m 0755 $(RELEASE) /usr/local/bin/windlass
