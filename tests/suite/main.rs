@@ -1,5 +1,7 @@
 //! The tiers `plugin_` and `loop_` of the daemon as a whole: one binary, one module a subject.
 
+mod conformance;
 mod crash;
+mod hang;
 mod tidy;
 mod whole_life;
