@@ -1,6 +1,7 @@
 //! Binds a loop device to a volume's file: by descriptor, with direct I/O, marked with the volume's key.
 
 use crate::device::{self, DeviceError, Held};
+use crate::free;
 use crate::mark;
 use crate::roots;
 use crate::sys::{self, LoopInfo};
@@ -36,6 +37,13 @@ pub(crate) enum AttachError {
     NotPlain { folder: HostPath, file: String },
     #[error("cannot open {folder}/{file}")]
     Open {
+        folder: HostPath,
+        file: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot flush {folder}/{file} to its disk")]
+    Flush {
         folder: HostPath,
         file: String,
         #[source]
@@ -99,6 +107,7 @@ impl From<AttachError> for Failure {
             AttachError::NoneFree { .. } | AttachError::Outrun => Reason::Exhausted,
             AttachError::Folder { ref source, .. }
             | AttachError::Open { ref source, .. }
+            | AttachError::Flush { ref source, .. }
             | AttachError::Bind { ref source, .. }
             | AttachError::Prepare { ref source, .. } => words::reason(source),
         };
@@ -214,26 +223,30 @@ impl<'a> Source<'a> {
     }
 
     fn bind(&self, volume: VolumeKey) -> Result<Held, AttachError> {
+        // The kernel does so too, but holds the device's lock meanwhile, and whoever looks at all loop devices would hang with us.
+        self.file.sync_data().map_err(|source| {
+            let (folder, file) = self.names();
+            AttachError::Flush { folder, file, source }
+        })?;
         let control = std::fs::OpenOptions::new().read(true).write(true).open("/dev/loop-control");
         let control = control.map_err(|source| AttachError::Control { source })?;
         let is_writing = self.wish.writable == Writable::ReadWrite;
         let mut info = LoopInfo { size_limit: mark::size_limit(volume), file_name: mark::name(volume), ..LoopInfo::EMPTY };
         info.flags = sys::LO_FLAGS_DIRECT_IO | if is_writing { 0 } else { sys::LO_FLAGS_READ_ONLY };
         for _ in 0..TRIES {
-            let number = sys::loop_free(&control).map_err(|source| AttachError::NoneFree { source })?;
-            let name = format!("loop{number}");
-            let Some(node) = device::open_node(&name, is_writing, 0)? else { continue };
+            let Some(free) = free::find(&control).map_err(|source| AttachError::NoneFree { source })? else { continue };
+            let Some(node) = device::open_node(&free.name, is_writing, 0)? else { continue };
             let mut bound = sys::loop_configure(&node, &self.file, SECTOR, info);
             if bound.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
                 info.flags &= !sys::LO_FLAGS_DIRECT_IO;
                 bound = sys::loop_configure(&node, &self.file, SECTOR, info);
             }
             match bound {
-                Ok(()) => return self.prepare(volume, &name, node),
+                Ok(()) => return self.prepare(volume, &free.name, node),
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => continue,
                 Err(source) => {
                     let (folder, file) = self.names();
-                    return Err(AttachError::Bind { device: format!("/dev/{name}"), folder, file, source });
+                    return Err(AttachError::Bind { device: format!("/dev/{}", free.name), folder, file, source });
                 }
             }
         }

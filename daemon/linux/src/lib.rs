@@ -20,6 +20,7 @@ mod probe;
 mod unmount;
 
 mod device;
+mod free;
 mod holders;
 mod lock;
 mod mark;

@@ -137,6 +137,7 @@ const LOOP_SET_STATUS64: u64 = 0x4C04;
 const LOOP_GET_STATUS64: u64 = 0x4C05;
 const LOOP_SET_CAPACITY: u64 = 0x4C07;
 const LOOP_CONFIGURE: u64 = 0x4C0A;
+const LOOP_CTL_ADD: u64 = 0x4C80;
 const LOOP_CTL_GET_FREE: u64 = 0x4C82;
 const BLKROSET: u64 = 0x125D;
 const BLKROGET: u64 = 0x125E;
@@ -295,6 +296,12 @@ const NOTHING: *mut u8 = std::ptr::null_mut();
 pub(crate) fn loop_free(control: &File) -> io::Result<u32> {
     // SAFETY: takes no argument.
     unsafe { ioctl(control, LOOP_CTL_GET_FREE, NOTHING) }.map(|number| number as u32)
+}
+
+/// Makes a loop device with the next number, and says which.
+pub(crate) fn loop_add(control: &File) -> io::Result<u32> {
+    // SAFETY: takes a number, which is -1 for "the next", and no pointer.
+    unsafe { ioctl(control, LOOP_CTL_ADD, std::ptr::without_provenance_mut::<u8>(usize::MAX)) }.map(|number| number as u32)
 }
 
 pub(crate) fn loop_configure(node: &File, backing: &File, block_size: u32, info: LoopInfo) -> io::Result<()> {
