@@ -23,11 +23,14 @@ pub fn devices_beneath(folder: &Path) -> Vec<String> {
 }
 
 pub(crate) fn clean(folder: &Path) {
-    for point in mounts_beneath(folder).iter().rev() {
-        let _ = umount2(point.as_str(), MntFlags::UMOUNT_NOFOLLOW);
-    }
-    for device in devices_beneath(folder) {
-        let _ = Command::new("losetup").args(["-d", &format!("/dev/{device}")]).status();
+    // Twice: below a device there may be a file system that a test mounted.
+    for _ in 0..2 {
+        for point in mounts_beneath(folder).iter().rev() {
+            let _ = umount2(point.as_str(), MntFlags::UMOUNT_NOFOLLOW);
+        }
+        for device in devices_beneath(folder) {
+            let _ = Command::new("losetup").args(["-d", &format!("/dev/{device}")]).status();
+        }
     }
     // The folder itself goes with its TempDir. Should a mount be left after all, deleting through it must fail, not succeed.
     assert!(mounts_beneath(folder).is_empty() || std::thread::panicking(), "mounts are left beneath {}", folder.display());

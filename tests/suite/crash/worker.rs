@@ -9,8 +9,7 @@ use tonic::Code;
 use windlass_csi::v1::VolumeCapability;
 
 /// What a worker changes the world with, or asks a device with.
-const CALLS: [&str; 12] =
-    ["ioctl", "openat2", "mkdirat", "move_mount", "mount_setattr", "umount2", "unlinkat", "flock", "clone3", "wait4", "waitid", "poll"];
+const CALLS: [&str; 12] = ["ioctl", "openat2", "mkdirat", "move_mount", "mount_setattr", "umount2", "unlinkat", "flock", "clone3", "wait4", "waitid", "poll"];
 
 /// Waits for the N-th of one call in a worker, and kills it there.
 struct Ambush(Child);
