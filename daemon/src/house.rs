@@ -132,6 +132,10 @@ impl House {
                 }
                 continue;
             }
+            // What serves keeps what it was granted, also while a later file is refused.
+            if let Ok(serving) = served.driver.generation() {
+                granted.extend(serving.spec.grants.files.values().cloned());
+            }
             let spec = config::driver(&file, &name, &self.config).map_err(|error| error.to_string());
             let component = match &spec {
                 Ok(DriverSpec { source: Source::File(path), grants, .. }) => {
