@@ -3,5 +3,6 @@
 mod conformance;
 mod crash;
 mod hang;
+mod reload;
 mod tidy;
 mod whole_life;
