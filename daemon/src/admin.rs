@@ -27,8 +27,8 @@ pub(crate) enum Question {
     },
     /// Note that a blank volume may be formatted once.
     AllowFormat {
-        /// The driver.
-        driver: String,
+        /// The driver; may be left out where there is one.
+        driver: Option<String>,
         /// The volume's id.
         volume: String,
     },
@@ -84,7 +84,7 @@ fn reply(house: &Arc<House>, line: &str) -> Reply {
     let answer = match serde_json::from_str(line) {
         Ok(Question::Status) => Ok(serde_json::to_value(answer::status(house))),
         Ok(Question::ExplainStage { driver, request }) => answer::explain_stage(house, driver.as_deref(), &request).map(serde_json::to_value),
-        Ok(Question::AllowFormat { driver, volume }) => answer::allow_format(house, &driver, &volume).map(|()| Ok(serde_json::Value::Null)),
+        Ok(Question::AllowFormat { driver, volume }) => answer::allow_format(house, driver.as_deref(), &volume).map(|()| Ok(serde_json::Value::Null)),
         Err(error) => Err(format!("not a question of this version: {error}")),
     };
     match answer {

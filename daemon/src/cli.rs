@@ -80,11 +80,11 @@ pub(crate) struct Ask {
 enum VolumesDeed {
     /// Allow a blank volume to be formatted once, though nothing proves that it may be
     AllowFormat {
-        /// The driver
-        #[arg(long)]
-        driver: String,
         /// The volume's id
         id: String,
+        /// The driver; not needed where there is only one
+        #[arg(long)]
+        driver: Option<String>,
     },
 }
 

@@ -118,8 +118,8 @@ pub(crate) struct Config {
 pub(crate) enum ConfigError {
     #[error("{file}: cannot be read")]
     Read { file: PathBuf, source: io::Error },
-    #[error("{file}: {source}")]
-    Parse { file: PathBuf, source: Box<toml::de::Error> },
+    #[error("{file}: {problem}")]
+    Parse { file: PathBuf, problem: String },
     #[error("{file}: `{key}` {problem}")]
     Path { file: PathBuf, key: String, problem: PathError },
     #[error("{file}: `{key}` names {path}, which cannot be opened")]
@@ -138,7 +138,7 @@ pub(crate) enum ConfigError {
 
 fn read<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, ConfigError> {
     let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
-    toml::from_str(&text).map_err(|source| ConfigError::Parse { file: file.to_owned(), source: Box::new(source) })
+    toml::from_str(&text).map_err(|error| ConfigError::Parse { file: file.to_owned(), problem: error.to_string().trim_end().to_owned() })
 }
 
 impl Config {

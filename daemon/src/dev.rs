@@ -27,8 +27,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "`windlass dev` attaches and mounts: run it as root");
     std::fs::create_dir_all(&arguments.dir).with_context(|| format!("cannot make the folder {}", arguments.dir.display()))?;
     let folder = std::fs::canonicalize(&arguments.dir)?;
-    furnish(&folder)?;
     let config = Config::dev(&folder, &arguments.roots)?;
+    furnish(&folder, &config.node)?;
     let socket = config.sockets.join(DRIVER).join("csi.sock");
     let admin = config.run.join("admin.sock");
     let running = Running::start(config)?;
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Makes what an operator would have made. What is there is left as it is.
-fn furnish(folder: &Path) -> anyhow::Result<()> {
+fn furnish(folder: &Path, node: &str) -> anyhow::Result<()> {
     for name in ["drivers.d", "plugins", "volumes"] {
         std::fs::create_dir_all(folder.join(name))?;
     }
@@ -56,7 +56,12 @@ fn furnish(folder: &Path) -> anyhow::Result<()> {
     }
     let file = folder.join("drivers.d").join(format!("{DRIVER}.toml"));
     if !file.exists() {
-        let text = format!("component = {:?}\n\n[grants.files]\nvolumes = {:?}\n", plugin.display().to_string(), folder.join("volumes").display().to_string());
+        let text = format!(
+            "component = {:?}\n\n[grants.files]\nvolumes = {:?}\n\n[config]\n# The volumes are files of this node: they are reachable from nowhere else.\nnode = {:?}\n",
+            plugin.display().to_string(),
+            folder.join("volumes").display().to_string(),
+            node
+        );
         std::fs::write(&file, text)?;
     }
     Ok(())

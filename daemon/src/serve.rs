@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::Status;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use windlass_csi::v1::controller_server::ControllerServer;
 use windlass_csi::v1::identity_server::IdentityServer;
@@ -124,13 +126,17 @@ fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Resu
     let folder = served.house.config.sockets.join(served.driver.name().as_str());
     let path = folder.join("csi.sock");
     let listener = bind(&folder, &path)?;
-    let mut router = Server::builder().add_service(IdentityServer::new(IdentityService(served.clone())));
+    let mut routes = Routes::new(IdentityServer::new(IdentityService(served.clone())));
     if served.has_role(Role::Controller) {
-        router = router.add_service(ControllerServer::new(ControllerService(served.clone())));
+        routes = routes.add_service(ControllerServer::new(ControllerService(served.clone())));
     }
     if served.has_role(Role::Node) {
-        router = router.add_service(NodeServer::new(NodeService(served.clone())));
+        routes = routes.add_service(NodeServer::new(NodeService(served.clone())));
     }
+    // Of a service that is not here tonic says nothing but the code, and every error has to have words.
+    let router = routes.axum_router_mut();
+    *router = std::mem::take(router).fallback(not_served);
+    let router = Server::builder().add_routes(routes);
     let driver = served.driver.name().clone();
     tracing::info!(%driver, socket = %path.display(), "listening");
     tokio::spawn(async move {
@@ -140,6 +146,10 @@ fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Resu
         }
     });
     Ok(path)
+}
+
+async fn not_served() -> tonic::codegen::http::Response<tonic::body::Body> {
+    Status::unimplemented("this daemon does not serve that service for this driver, in the role it has").into_http()
 }
 
 /// Binds a socket with mode 0600 in a folder with mode 0700, in place of one that a dead daemon left (the lock says that it is dead).

@@ -10,6 +10,7 @@ use crate::served::Served;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::Request;
+use windlass_csi::from_proto::{BadRequest, Kind};
 
 /// Until when the caller waits: its own deadline (`grpc-timeout`, which tonic has read into the metadata), less what the way back
 /// takes, so that the answer is ours and says what goes on.
@@ -52,6 +53,15 @@ pub(crate) async fn unclaimed<T: Send + 'static>(
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Refused::Lost),
         Err(_) => Err(Refused::Deadline { verb, age: began.elapsed() }),
+    }
+}
+
+/// For calls that take something away: of an id that nobody can have given there is nothing to take, which is OK (`None`).
+pub(crate) fn unless_nothing<T>(parsed: Result<T, BadRequest>) -> Result<Option<T>, Refused> {
+    match parsed {
+        Ok(call) => Ok(Some(call)),
+        Err(bad) if bad.kind() == Kind::NoSuchVolume => Ok(None),
+        Err(bad) => Err(bad.into()),
     }
 }
 

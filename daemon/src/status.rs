@@ -18,6 +18,7 @@ fn code(refused: &Refused) -> Code {
     match refused {
         Refused::Request(bad) => match bad.kind() {
             Kind::Missing | Kind::Invalid => Code::InvalidArgument,
+            Kind::NoSuchVolume => Code::NotFound,
             Kind::BadToken => Code::Aborted,
         },
         Refused::Path { .. } => Code::InvalidArgument,

@@ -12,7 +12,7 @@ use crate::refused::Refused;
 use crate::served::Served;
 use windlass_engine::Work;
 use windlass_plan::attach::Source;
-use windlass_plan::check::{CheckedPlan, CheckedSource, check};
+use windlass_plan::check::{CheckedPlan, CheckedSource, check, check_source};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::paths::Place;
 use windlass_plan::plugin::{PluginAnswer, PluginCall, VolumeFacts};
@@ -22,8 +22,13 @@ use windlass_plugins::generation::Generation;
 /// What a plugin answered something else for than it was asked.
 pub(crate) const OTHER_ANSWER: Refused = Refused::Contract("it answers another function than the one that was called");
 
-/// Asks the plugin what the volume is, and checks its plan against grants and ownership.
-pub(crate) fn attach(served: &Served, request: &StageVolume) -> Result<(CheckedPlan, Source), Refused> {
+/// Asks the plugin what the volume is, and checks its plan against grants and ownership. In between `exists` is asked whether there is
+/// anything behind it: of what does not exist it is not said that it is somebody else's.
+pub(crate) fn attach(
+    served: &Served,
+    request: &StageVolume,
+    exists: impl FnOnce(&CheckedSource) -> Result<(), Refused>,
+) -> Result<(CheckedPlan, Source), Refused> {
     let generation = served.generation()?;
     let facts = VolumeFacts {
         volume: request.volume.to_string(),
@@ -32,13 +37,14 @@ pub(crate) fn attach(served: &Served, request: &StageVolume) -> Result<(CheckedP
         capability: request.capability.clone(),
     };
     let PluginAnswer::Plan(plan) = generation.ask(PluginCall::Attach(facts))? else { return Err(OTHER_ANSWER) };
+    exists(&check_source(&plan.source, &generation.spec.grants)?)?;
     let checked = check(&plan, &generation.spec.grants, &request.volume_context, &request.capability)?;
     Ok((checked, plan.source))
 }
 
-/// Is there anything behind the plan? Asked of the worker that is leased already: a second lease inside the first could wait for itself.
-pub(crate) fn require_source(work: &mut Work<'_>, plan: &CheckedPlan) -> Result<(), Refused> {
-    let CheckedSource::File { folder, name } = &plan.source;
+/// Is there such a source? Asked of the worker that is leased already: a second lease inside the first could wait for itself.
+pub(crate) fn require_source(work: &mut Work<'_>, source: &CheckedSource) -> Result<(), Refused> {
+    let CheckedSource::File { folder, name } = source;
     if work.source_exists(folder.clone(), name.clone())? {
         return Ok(());
     }

@@ -29,6 +29,8 @@ pub enum Kind {
     Missing,
     /// A field holds what it cannot hold, or what is not supported.
     Invalid,
+    /// The id of nothing: there is no such volume, and nothing to take down of it.
+    NoSuchVolume,
     /// A token for the next page is none of ours, which has a code of its own.
     BadToken,
 }
@@ -38,6 +40,7 @@ impl BadRequest {
     pub fn kind(&self) -> Kind {
         match self.problem {
             Problem::Missing { .. } => Kind::Missing,
+            Problem::NobodysId { .. } => Kind::NoSuchVolume,
             Problem::Token { .. } => Kind::BadToken,
             _ => Kind::Invalid,
         }

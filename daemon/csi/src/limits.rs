@@ -31,6 +31,12 @@ pub enum Problem {
         /// What belongs there.
         right: &'static str,
     },
+    /// An id that no driver can have given: the id of nothing.
+    #[error("is the id of no volume: it {why}")]
+    NobodysId {
+        /// Why it can be none.
+        why: NameError,
+    },
     /// Longer than CSI allows.
     #[error("is {length} bytes long: give at most {limit}")]
     TooLong {

@@ -20,7 +20,7 @@ const IDLE: usize = 2;
 /// How many pieces of work go on at once. One that takes longer than [`SLOW`] counts no more: it may hang, and must not hold up others.
 const AT_ONCE: usize = 16;
 /// After this time a piece of work does not count any more.
-const SLOW: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(1);
 /// Workers beyond [`IDLE`] end when none was needed for so long.
 const SPARE: Duration = Duration::from_secs(10);
 

@@ -25,10 +25,13 @@ impl Work<'_> {
     pub fn publish(&mut self, order: PublishOrder) -> Result<Settled, Failure> {
         self.finish_interrupted()?;
         let observed = self.observe()?;
+        // At the same target other arguments are other arguments, also those that could be had nowhere: this comes first.
+        let is_published = self.is_published(&order, &observed)?;
         self.require_staged(&order, &observed)?;
-        if let Some(settled) = self.published(&order, &observed)? {
-            return Ok(settled);
+        if is_published {
+            return Ok(Settled::Already);
         }
+        self.refuse_second_target(&order, &observed)?;
         let strand = self.writer.record().next_number();
         self.writer.write(&Line::Begin { strand, what: What::Publish(order.facts) })?;
         match self.apply(strand, order.step).and_then(|_| self.writer.write(&Line::Complete { strand })) {
@@ -63,22 +66,24 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The table: what a second call gets, by target and by the other arguments.
-    fn published(&self, order: &PublishOrder, observed: &Observed) -> Result<Option<Settled>, Failure> {
+    /// The table's half for the same target: is it published there, with the same arguments?
+    fn is_published(&self, order: &PublishOrder, observed: &Observed) -> Result<bool, Failure> {
         let at_target = self.seen_at(observed, &order.facts.target);
         let record = self.writer.record();
         let recorded = record.publishes().find(|(_, facts)| facts.target == order.facts.target).map(|(_, facts)| facts);
-        if let Some(seen) = at_target.last() {
-            let is_same = match recorded {
-                Some(facts) => facts.is_same(&order.facts),
-                None => is_like(seen, &order.facts),
-            };
-            return if is_same {
-                Ok(Some(Settled::Already))
-            } else {
-                Err(Failure::new(Reason::Incompatible, format!("the volume is published at {} already, with other arguments", order.facts.path)))
-            };
+        let Some(seen) = at_target.last() else { return Ok(false) };
+        let is_same = match recorded {
+            Some(facts) => facts.is_same(&order.facts),
+            None => is_like(seen, &order.facts),
+        };
+        if !is_same {
+            return Err(Failure::new(Reason::Incompatible, format!("the volume is published at {} already, with other arguments", order.facts.path)));
         }
+        Ok(true)
+    }
+
+    /// The table's half for another target: whether there may be a second one.
+    fn refuse_second_target(&self, order: &PublishOrder, observed: &Observed) -> Result<(), Failure> {
         if !order.facts.capability.mode.allows_many_targets()
             && let Some(other) = self.other_target(order, observed)
         {
@@ -87,7 +92,7 @@ impl Work<'_> {
                 format!("the volume is published at {other}, and {} allows one target", order.facts.capability.mode),
             ));
         }
-        Ok(None)
+        Ok(())
     }
 
     fn other_target(&self, order: &PublishOrder, observed: &Observed) -> Option<String> {
@@ -103,7 +108,9 @@ impl Work<'_> {
             Some(strand) => self.unwind(strand).map_err(left_behind)?,
             None => {
                 self.observe()?;
-                self.undo_all(vec![Undo::Unmount { volume: self.key, place: target.clone(), made: Some(TargetKind::Either) }]).map_err(left_behind)?;
+                let undo = Undo::Unmount { volume: self.key, place: target.clone(), made: Some(TargetKind::Either) };
+                // A wrong path stays wrong, however often it is asked for.
+                self.undo_all(vec![undo]).map_err(|failure| if failure.reason == Reason::BadPath { failure } else { left_behind(failure) })?;
             }
         }
         Ok(Settled::Done)

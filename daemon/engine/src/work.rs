@@ -67,7 +67,7 @@ impl<'a> Work<'a> {
         self.writer.write(&Line::Unwind { strand })?;
         let (mut first, mut is_behind) = (None, false);
         for (step, undo) in undos.into_iter().rev() {
-            match self.lease.undo(undo) {
+            match self.undo(undo) {
                 // The journal counts from the newest: once one is left behind, those below it stay recorded as well, though they are
                 // tried. Doing an undo again is the same as doing it once.
                 Ok(_) if !is_behind => self.writer.write(&Line::Undone { strand })?,
@@ -81,6 +81,22 @@ impl<'a> Work<'a> {
         }
         self.note_if_gone();
         first.map_or(Ok(()), Err)
+    }
+
+    /// Does one undo. A way that cannot be entered (a file or a symlink is on it) leads to nothing of ours, unless the kernel shows a mount
+    /// of the volume there all the same: a step that was refused for its path has nothing to undo.
+    fn undo(&mut self, undo: Undo) -> Result<(), Failure> {
+        let failure = match self.lease.undo(undo.clone()) {
+            Ok(_) => return Ok(()),
+            Err(failure) => failure,
+        };
+        match &undo {
+            Undo::Unmount { place, .. } if failure.reason == Reason::BadPath => {
+                let observed = self.lease.observe()?;
+                if self.seen_at(&observed, place).is_empty() { Ok(()) } else { Err(failure) }
+            }
+            _ => Err(failure),
+        }
     }
 
     /// Undoes a strand after `cause`. What was left behind outweighs the cause: the caller must ask again (law 2).

@@ -77,8 +77,8 @@ impl From<MountError> for Failure {
             MountError::Foreign { .. } => Reason::ForeignMount,
             MountError::OtherMode { .. } | MountError::ReadOnlyDevice { .. } | MountError::WritableDevice { .. } => Reason::Incompatible,
             MountError::StoppedWriting { .. } => Reason::NeedsRepair,
-            MountError::UnknownKind { ref source, .. } if source.raw_os_error() == Some(libc::ENODEV) => Reason::Unsupported,
-            MountError::Option { ref source, .. } if source.raw_os_error() == Some(libc::EINVAL) => Reason::Unsupported,
+            MountError::UnknownKind { ref source, .. } if source.raw_os_error() == Some(libc::ENODEV) => Reason::MissingPrivilege,
+            MountError::Option { ref source, .. } if source.raw_os_error() == Some(libc::EINVAL) => Reason::MissingPrivilege,
             MountError::Create { ref source, .. } => match source.raw_os_error() {
                 Some(libc::EBUSY) => Reason::InUse,
                 // What the superblock promised is not there: EUCLEAN and EBADMSG are the kernel's words for a structure that is broken.

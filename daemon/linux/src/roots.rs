@@ -32,6 +32,8 @@ pub(crate) enum PlaceError {
     Symlink { path: String },
     #[error("{path}: something on the way is not a folder")]
     NotFolder { path: String },
+    #[error("{path}: a name on it is longer than the file system takes")]
+    NameTooLong { path: String },
     #[error("cannot enter {path}")]
     Enter {
         path: String,
@@ -54,7 +56,8 @@ impl From<PlaceError> for Failure {
             | PlaceError::NotPlain(_)
             | PlaceError::ParentMissing { .. }
             | PlaceError::Symlink { .. }
-            | PlaceError::NotFolder { .. } => Reason::BadPath,
+            | PlaceError::NotFolder { .. }
+            | PlaceError::NameTooLong { .. } => Reason::BadPath,
             PlaceError::Enter { source, .. } | PlaceError::Mounts { source } => words::reason(source),
             PlaceError::Restless { .. } => Reason::Io,
         };
@@ -106,6 +109,7 @@ fn classify(path: String, error: io::Error) -> PlaceError {
         Some(libc::ENOENT) => PlaceError::ParentMissing { path },
         Some(libc::ELOOP | libc::EXDEV) => PlaceError::Symlink { path },
         Some(libc::ENOTDIR) => PlaceError::NotFolder { path },
+        Some(libc::ENAMETOOLONG) => PlaceError::NameTooLong { path },
         _ => PlaceError::Enter { path, source: error },
     }
 }

@@ -47,7 +47,8 @@ pub fn check(plan: &AttachPlan, grants: &Grants, volume_context: &Context, capab
     Ok(CheckedPlan { source, content: plan.content, filesystem: check_filesystem(plan, capability)?, is_ours })
 }
 
-fn check_source(source: &Source, grants: &Grants) -> Result<CheckedSource, Failure> {
+/// Puts the operator's values in the place of a source's names. Says nothing of whose the source is.
+pub fn check_source(source: &Source, grants: &Grants) -> Result<CheckedSource, Failure> {
     match source {
         Source::File { folder, name } => {
             let Some(path) = grants.files.get(folder) else {

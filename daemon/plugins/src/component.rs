@@ -34,7 +34,7 @@ pub struct Component {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It could not be opened: missing, or a symlink at the last component.
-    #[error("{path} cannot be opened ({source}); it must be a regular file, or a symlink to one in the same folder")]
+    #[error("{path} cannot be opened ({source}); it must be a regular file, or a link to one")]
     Open {
         /// The file.
         path: PathBuf,

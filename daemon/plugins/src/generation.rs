@@ -89,6 +89,14 @@ pub enum LoadError {
         /// What it is for.
         help: String,
     },
+    /// A key of the configuration that the driver does not read.
+    #[error("`[config]` has the key {key:?}, which the driver does not read; it reads: {known}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Those that it reads.
+        known: String,
+    },
     /// A capability that is advertised would go.
     #[error("the component has no `{interface}`, which the driver advertises; restart the daemon to take a capability away")]
     Shrunk {
@@ -119,7 +127,12 @@ impl LoadError {
             LoadError::Compile(CompileError::Refused(_)) => false,
             LoadError::Compile(_) => true,
             LoadError::Proof { source, .. } => matches!(source, PluginError::Lost | PluginError::Start(_) | PluginError::BackingOff(_)),
-            LoadError::Read(_) | LoadError::NotGranted { .. } | LoadError::Configuration { .. } | LoadError::Shrunk { .. } | LoadError::Vendor { .. } => false,
+            LoadError::Read(_)
+            | LoadError::NotGranted { .. }
+            | LoadError::Configuration { .. }
+            | LoadError::UnknownKey { .. }
+            | LoadError::Shrunk { .. }
+            | LoadError::Vendor { .. } => false,
         }
     }
 }
@@ -147,6 +160,10 @@ impl Generation {
         let description = prove(&process)?;
         if let Some(missing) = description.configuration.iter().find(|key| key.required && !spec.config.contains_key(&key.name)) {
             return Err(LoadError::Configuration { key: missing.name.clone(), help: missing.help.clone() });
+        }
+        if let Some(key) = spec.config.keys().find(|key| !description.configuration.iter().any(|known| known.name == **key)) {
+            let known: Vec<&str> = description.configuration.iter().map(|key| key.name.as_str()).collect();
+            return Err(LoadError::UnknownKey { key: key.clone(), known: if known.is_empty() { "nothing".to_owned() } else { known.join(", ") } });
         }
         if let Some(promise) = promise.filter(|promise| promise.vendor != description.vendor) {
             return Err(LoadError::Vendor { found: description.vendor, serving: promise.vendor.to_owned() });

@@ -8,7 +8,7 @@ use crate::story;
 use std::sync::{Arc, PoisonError};
 use windlass_engine::record::{Record, StrandState, What};
 use windlass_plan::format::FormatState;
-use windlass_plan::ids::{DriverName, VolumeId};
+use windlass_plan::ids::VolumeId;
 use windlass_plan::lower;
 use windlass_plan::step::Backing;
 
@@ -94,19 +94,22 @@ fn volume(record: &Record) -> Volume {
     }
 }
 
-pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &serde_json::Value) -> Result<Explanation, String> {
+/// The driver of that name, or the only one.
+fn named(house: &Arc<House>, driver: Option<&str>) -> Result<Arc<Served>, String> {
     let all = house.all();
-    let served = match driver {
-        Some(name) => all.iter().find(|served| served.driver.name().as_str() == name).ok_or_else(|| format!("there is no driver {name:?}"))?,
-        None => match &all[..] {
-            [only] => only,
-            _ => return Err(format!("there are {} drivers; say which with `--driver`", all.len())),
-        },
-    };
+    match driver {
+        Some(name) => all.into_iter().find(|served| served.driver.name().as_str() == name).ok_or_else(|| format!("there is no driver {name:?}")),
+        None if all.len() == 1 => Ok(all[0].clone()),
+        None => Err(format!("there are {} drivers; say which with `--driver`", all.len())),
+    }
+}
+
+pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &serde_json::Value) -> Result<Explanation, String> {
+    let served = &named(house, driver)?;
     let request = windlass_csi::json::request("NodeStageVolume", &request.to_string()).map_err(|error| error.to_string())?;
     let message = request.message.decode().map_err(|error| error.to_string())?;
     let call = windlass_csi::from_proto::stage_volume(message).map_err(|error| error.to_string())?;
-    let (plan, source) = story::attach(served, &call.request).map_err(|refused| refused.to_string())?;
+    let (plan, source) = story::attach(served, &call.request, |_| Ok(())).map_err(|refused| refused.to_string())?;
     let staging = story::place(served, "staging_target_path", &call.request.staging_path).map_err(|refused| refused.to_string())?;
     let engine = served.engine().map_err(|refused| refused.to_string())?;
     let key = engine.key(served.driver.name(), &call.request.volume);
@@ -122,14 +125,15 @@ pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &
     })
 }
 
-pub(super) fn allow_format(house: &Arc<House>, driver: &str, volume: &str) -> Result<(), String> {
+pub(super) fn allow_format(house: &Arc<House>, driver: Option<&str>, volume: &str) -> Result<(), String> {
     let engine = house.engine.as_ref().ok_or("this daemon does not serve the node role")?;
-    let driver = DriverName::parse(driver).map_err(|error| format!("the driver's name {error}"))?;
+    let served = named(house, driver)?;
+    let driver = served.driver.name();
     let volume = VolumeId::parse(volume).map_err(|error| format!("the volume's id {error}"))?;
-    if engine.has_record(&driver, &volume) {
+    if engine.has_record(driver, &volume) {
         return Err(format!("volume {volume} is staged on this node; unstage it first"));
     }
     // The word counts for whatever is behind the volume, as long as that is blank: no identity belongs to it.
     let anything = Backing { device: 0, inode: 0, born_ns: 0 };
-    engine.notes().write(&engine.key(&driver, &volume), &anything, FormatState::Allowed).map_err(|failure| failure.to_string())
+    engine.notes().write(&engine.key(driver, &volume), &anything, FormatState::Allowed).map_err(|failure| failure.to_string())
 }

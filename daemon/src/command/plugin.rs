@@ -86,7 +86,7 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
     }
     print(&format!("{} would be taken: {} {}", checked.component, checked.vendor, checked.version))?;
     print(&format!(
-        "  sha256   {}\n  exports  {}\n  imports  {} (each to be granted)\n  code     {}",
+        "  sha256   {}\n  exports  {}\n  imports  {} (`log` and `config` are always there; any other is to be granted)\n  code     {}",
         checked.digest,
         checked.exports.join(" "),
         checked.imports.join(" "),

@@ -101,7 +101,7 @@ fn table(status: &Status) -> anyhow::Result<()> {
 }
 
 /// Notes that a blank volume may be formatted once.
-pub(crate) fn allow_format(from: &Ask, driver: String, volume: String) -> anyhow::Result<()> {
+pub(crate) fn allow_format(from: &Ask, driver: Option<String>, volume: String) -> anyhow::Result<()> {
     let text = format!("volume {volume} may be formatted at its next stage, if it is blank then");
     ask::<serde_json::Value>(from, &Question::AllowFormat { driver, volume })?;
     print(&text)

@@ -3,7 +3,7 @@
 use crate::claims::{Answer, Claimed};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::service::{MISMATCH, done, unclaimed, until};
+use crate::service::{MISMATCH, done, unclaimed, unless_nothing, until};
 use crate::story;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -27,7 +27,9 @@ impl Controller for ControllerService {
 
     async fn delete_volume(&self, request: Request<v1::DeleteVolumeRequest>) -> Result<Response<v1::DeleteVolumeResponse>, Status> {
         let until = until(&self.0, &request);
-        let call = from_proto::delete_volume(request.into_inner()).map_err(Refused::from)?;
+        let Some(call) = unless_nothing(from_proto::delete_volume(request.into_inner()))? else {
+            return Ok(Response::new(v1::DeleteVolumeResponse {}));
+        };
         let key = self.0.volume(&call.request.volume);
         done(self.0.run("DeleteVolume", key, until, call, story::delete::delete).await?)?;
         Ok(Response::new(v1::DeleteVolumeResponse {}))

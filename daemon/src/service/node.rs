@@ -3,7 +3,7 @@
 use crate::claims::Answer;
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::service::{MISMATCH, done, unclaimed, until};
+use crate::service::{MISMATCH, done, unclaimed, unless_nothing, until};
 use crate::story;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -25,7 +25,9 @@ impl Node for NodeService {
 
     async fn node_unstage_volume(&self, request: Request<v1::NodeUnstageVolumeRequest>) -> Result<Response<v1::NodeUnstageVolumeResponse>, Status> {
         let until = until(&self.0, &request);
-        let call = from_proto::unstage_volume(request.into_inner()).map_err(Refused::from)?;
+        let Some(call) = unless_nothing(from_proto::unstage_volume(request.into_inner()))? else {
+            return Ok(Response::new(v1::NodeUnstageVolumeResponse {}));
+        };
         let key = self.0.volume(&call.request.volume);
         done(self.0.run("NodeUnstageVolume", key, until, call, story::stage::unstage).await?)?;
         Ok(Response::new(v1::NodeUnstageVolumeResponse {}))
@@ -41,7 +43,9 @@ impl Node for NodeService {
 
     async fn node_unpublish_volume(&self, request: Request<v1::NodeUnpublishVolumeRequest>) -> Result<Response<v1::NodeUnpublishVolumeResponse>, Status> {
         let until = until(&self.0, &request);
-        let call = from_proto::unpublish_volume(request.into_inner()).map_err(Refused::from)?;
+        let Some(call) = unless_nothing(from_proto::unpublish_volume(request.into_inner()))? else {
+            return Ok(Response::new(v1::NodeUnpublishVolumeResponse {}));
+        };
         let key = self.0.volume(&call.request.volume);
         done(self.0.run("NodeUnpublishVolume", key, until, call, story::publish::unpublish).await?)?;
         Ok(Response::new(v1::NodeUnpublishVolumeResponse {}))

@@ -53,8 +53,7 @@ fn require_known(served: &Served, request: &PublishVolume) -> Result<(), Refused
         publish_context: request.publish_context.clone(),
         volume_context: request.volume_context.clone(),
     };
-    let (plan, _) = attach(served, &stage)?;
-    require_source(&mut work, &plan)
+    attach(served, &stage, |source| require_source(&mut work, source)).map(drop)
 }
 
 /// A digest of what a second publish must repeat, besides what is recorded in the open. Contexts may hold tokens: they are not kept.

@@ -13,13 +13,13 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
     let request = call.request;
     let mut work = served.engine()?.open(served.driver.name(), &request.volume)?;
     let staging = place(served, "staging_target_path", &request.staging_path);
-    if let Ok(staging) = &staging
-        && work.staged(staging, &request.capability)?.is_some()
-    {
-        return Ok(Answer::Done);
+    match &staging {
+        Ok(staging) if work.staged(staging, &request.capability)?.is_some() => return Ok(Answer::Done),
+        Ok(_) => {}
+        // Nothing will be done. The look tells the lease whether anything of the volume is here, or its lock can go.
+        Err(_) => drop(work.is_absent()?),
     }
-    let (plan, source) = attach(served, &request)?;
-    require_source(&mut work, &plan)?;
+    let (plan, source) = attach(served, &request, |source| require_source(&mut work, source))?;
     // A path is looked at after the volume is known: whoever asks for nothing learns that first.
     let staging = staging?;
     let facts = StageFacts {

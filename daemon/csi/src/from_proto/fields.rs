@@ -54,8 +54,10 @@ pub(super) fn capability_given(field: &str, capability: Option<&v1::VolumeCapabi
     Ok(())
 }
 
+/// An id that nobody can have given is not a malformed one but the id of nothing, which has a code of its own.
 pub(super) fn volume_id(id: &str) -> Result<VolumeId, BadRequest> {
-    VolumeId::parse(id).map_err(|error| bad("volume_id", limits::of_name(error, VOLUME_ID)))
+    id_given(id)?;
+    VolumeId::parse(id).map_err(|why| bad("volume_id", Problem::NobodysId { why }))
 }
 
 pub(super) fn name(field: &str, name: &str) -> Result<String, BadRequest> {
