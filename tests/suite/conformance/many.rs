@@ -25,8 +25,8 @@ fn check(name: &str, capability: VolumeCapability, mib: i64) {
     });
     ten_times("NodeStageVolume/idempotent", || volume.stage(&daemon));
     ten_times("NodePublishVolume/idempotent", || volume.publish(&daemon, 0));
-    assert_eq!(devices_beneath(&daemon.path("")).len(), 1);
-    assert_eq!(mounts_beneath(&daemon.path("")).len(), 2);
+    assert_eq!(devices_beneath(&daemon.path("volumes")).len(), 1);
+    assert_eq!(mounts_beneath(&daemon.path("kubelet")).len(), 2);
     for path in [volume.target(0), volume.staging.clone()] {
         ten_times("NodeGetVolumeStats/idempotent", || {
             daemon.node_get_volume_stats(NodeGetVolumeStatsRequest { volume_id: volume.id(), volume_path: path.clone(), ..Default::default() })
@@ -87,8 +87,8 @@ fn loop_sixty_four_identical_calls_at_once_all_succeed_and_do_it_once() {
         assert_eq!(made.volume.as_ref(), Some(&volume.volume));
         at_once("NodeStageVolume/concurrent", || volume.stage(&daemon));
         at_once("NodePublishVolume/concurrent", || volume.publish(&daemon, 0));
-        assert_eq!(devices_beneath(&daemon.path("")).len(), 1);
-        assert_eq!(mounts_beneath(&daemon.path("")).len(), 2);
+        assert_eq!(devices_beneath(&daemon.path("volumes")).len(), 1);
+        assert_eq!(mounts_beneath(&daemon.path("kubelet")).len(), 2);
         at_once("NodeUnpublishVolume/concurrent", || volume.unpublish(&daemon, 0));
         at_once("NodeUnstageVolume/concurrent", || volume.unstage(&daemon));
         at_once("DeleteVolume/concurrent", || volume.delete(&daemon));
@@ -111,7 +111,7 @@ fn loop_opposite_calls_at_once_end_in_one_of_the_two_states() {
             });
         }
     });
-    assert!(devices_beneath(&daemon.path("")).len() <= 1);
+    assert!(devices_beneath(&daemon.path("volumes")).len() <= 1);
     volume.stage(&daemon).unwrap();
     volume.unstage(&daemon).unwrap();
     daemon.assert_nothing_left();
