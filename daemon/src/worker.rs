@@ -52,7 +52,7 @@ fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, l
             }
             Ok(Answer::Ok)
         }
-        Ask::Observe => Ok(Answer::Observed(leased(lease)?.observe()?)),
+        Ask::Observe { device } => Ok(Answer::Observed(leased(lease)?.observe_near(device.as_deref())?)),
         Ask::Do(step) => Ok(Answer::Outcome(leased(lease)?.apply(&step)?)),
         Ask::Undo(undo) => Ok(Answer::Outcome(leased(lease)?.undo(&undo)?)),
         Ask::Usage(place) => Ok(Answer::Usage(leased(lease)?.usage(&place)?)),

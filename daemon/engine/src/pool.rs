@@ -191,8 +191,8 @@ impl Lease {
     }
 
     /// See [`Ask::Observe`].
-    pub fn observe(&mut self) -> Result<Observed, Failure> {
-        match self.ask(&Ask::Observe)? {
+    pub fn observe(&mut self, device: Option<String>) -> Result<Observed, Failure> {
+        match self.ask(&Ask::Observe { device })? {
             Answer::Observed(observed) => Ok(observed),
             other => Err(unexpected("observe", &other)),
         }

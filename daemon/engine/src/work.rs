@@ -24,7 +24,9 @@ impl<'a> Work<'a> {
 
     /// What the kernel shows of the volume.
     pub fn observe(&mut self) -> Result<Observed, Failure> {
-        let observed = self.lease.observe()?;
+        // A stage that stands has one device, and its name is a good hint. Anything else is looked for everywhere.
+        let hint = self.writer.record().standing_stage().and_then(|(strand, _)| Some(strand.device.as_ref()?.name.clone()));
+        let observed = self.lease.observe(hint)?;
         if observed.devices.is_empty() {
             self.note_if_gone();
         }
@@ -92,7 +94,7 @@ impl<'a> Work<'a> {
         };
         match &undo {
             Undo::Unmount { place, .. } if failure.reason == Reason::BadPath => {
-                let observed = self.lease.observe()?;
+                let observed = self.lease.observe(None)?;
                 if self.seen_at(&observed, place).is_empty() { Ok(()) } else { Err(failure) }
             }
             _ => Err(failure),

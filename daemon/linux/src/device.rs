@@ -2,6 +2,7 @@
 
 use crate::mark;
 use crate::mountinfo::LOOP_MAJOR;
+use crate::mountinfo::is_loop_name;
 use crate::sys::{self, LoopInfo};
 use crate::words;
 use std::fs::File;
@@ -100,6 +101,12 @@ impl Held {
     pub(crate) fn all(volume: VolumeKey) -> Result<Vec<Held>, DeviceError> {
         let names = mark::candidates(volume).map_err(|source| mark::SurveyError { source })?;
         names.iter().filter_map(|name| Held::open(name, volume).transpose()).collect()
+    }
+
+    /// The device of this name, if it carries the volume's mark. A name that is no loop device's is none of ours.
+    pub(crate) fn marked(name: &str, volume: VolumeKey) -> Result<Option<Held>, DeviceError> {
+        let is_candidate = is_loop_name(name) && mark::of_name(name) == Some(volume.short());
+        if is_candidate { Held::open(name, volume) } else { Ok(None) }
     }
 
     /// The one device that carries the volume's mark.

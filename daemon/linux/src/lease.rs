@@ -43,7 +43,17 @@ impl<'a> Lease<'a> {
 
     /// What the kernel shows of the volume. Exactly one device: the lease holds it from here on.
     pub fn observe(&mut self) -> Result<Observed, Failure> {
-        let mut devices = Held::all(self.volume)?;
+        self.observe_near(None)
+    }
+
+    /// The same, looking first at the device of this name. Where it carries the volume's mark the others are not looked at, so that a
+    /// call costs the same however many devices there are.
+    pub fn observe_near(&mut self, hint: Option<&str>) -> Result<Observed, Failure> {
+        let known = hint.map(|name| Held::marked(name, self.volume)).transpose()?.flatten();
+        let mut devices = match known {
+            Some(known) => vec![known],
+            None => Held::all(self.volume)?,
+        };
         let table = Table::read().map_err(|source| PlaceError::Mounts { source })?;
         let mounts = table.lines().filter_map(|line| seen(line, &devices)).collect();
         let observed = Observed { devices: devices.iter().map(|held| held.device.clone()).collect(), mounts };

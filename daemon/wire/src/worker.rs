@@ -26,7 +26,10 @@ pub enum Ask {
         patience_ms: u64,
     },
     /// Look what the kernel shows of the leased volume.
-    Observe,
+    Observe {
+        /// Where it was seen last, by the kernel's name: looked at first.
+        device: Option<String>,
+    },
     /// Do a step.
     Do(Step),
     /// Undo a step.
