@@ -19,6 +19,11 @@ impl Endpoint {
         Self::new(&self.folder, name)
     }
 
+    /// The daemon's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A path in the daemon's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)

@@ -4,6 +4,7 @@ mod calls;
 mod clean;
 mod daemon;
 mod endpoint;
+pub mod process;
 mod volume;
 
 pub use clean::{devices_beneath, mounts_beneath};

@@ -110,7 +110,7 @@ fn take_down(daemon: &Daemon, volume: &Volume, last: Verb, has_data: bool, what:
         }
         Publish => assert_written(volume, &target),
         Unpublish => assert!(!Path::new(&target).exists(), "{what}: the target is left"),
-        Unstage => assert_eq!(harness::devices_beneath(&daemon.path("")), Vec::<String>::new(), "{what}"),
+        Unstage => assert_eq!(harness::devices_beneath(daemon.folder()), Vec::<String>::new(), "{what}"),
     }
     volume.unpublish(daemon, 0).unwrap_or_else(|status| panic!("{what}: {status:?}"));
     volume.unstage(daemon).unwrap_or_else(|status| panic!("{what}: {status:?}"));

@@ -3,6 +3,9 @@
 mod conformance;
 mod crash;
 mod hang;
+mod hostile;
+mod processes;
+mod programs;
 mod reload;
 mod tidy;
 mod whole_life;

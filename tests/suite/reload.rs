@@ -2,7 +2,7 @@
 
 mod load;
 
-use harness::{DRIVER, Daemon, Endpoint, Setup, Volume, block, component, eventually};
+use harness::{DRIVER, Daemon, Endpoint, Setup, Volume, block, component, eventually, process};
 use load::Tally;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -90,20 +90,8 @@ fn loop_a_hundred_reloads_in_a_minute_under_load_fail_no_call() {
 /// Of all generations, the one that serves has a process, and no other.
 fn assert_one_plugin_process(daemon: &Daemon) {
     eventually("the end of the old plugin processes", || {
-        let hosts = children(daemon.pid()).into_iter().filter(|pid| command(*pid).contains(&"plugin-host".to_owned())).count();
-        (hosts <= 1).then_some(())
+        (process::roles(daemon.pid(), "plugin-host").len() <= 1).then_some(())
     });
-}
-
-fn children(of: i32) -> Vec<i32> {
-    let tasks = std::fs::read_dir(format!("/proc/{of}/task")).unwrap().flatten();
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
-}
-
-fn command(pid: i32) -> Vec<String> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 #[test]

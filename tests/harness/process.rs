@@ -1,0 +1,31 @@
+//! Processes as /proc shows them.
+
+/// The processes that any thread of this one started and has not reaped.
+pub fn children(of: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// A process's arguments, the name first.
+pub fn arguments(pid: i32) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// The children of a daemon that have this role.
+pub fn roles(daemon: i32, role: &str) -> Vec<i32> {
+    children(daemon).into_iter().filter(|pid| arguments(*pid).get(1).is_some_and(|found| found == role)).collect()
+}
+
+/// A field of `/proc/PID/status`, such as `CapEff`.
+pub fn status_field(pid: i32, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":"));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Is it there, and no zombie?
+pub fn is_alive(pid: i32) -> bool {
+    status_field(pid, "State").chars().next().is_some_and(|state| state != 'Z' && state != 'X')
+}
