@@ -1,6 +1,7 @@
 //! The binary `windlass`: one program, four roles (serve, worker, plugin-host, effects) and the commands for people.
 
 mod admin;
+mod authority;
 mod claims;
 mod cli;
 mod command;

@@ -1,6 +1,7 @@
 //! `windlass serve`: builds the house, listens on one socket a driver, follows changes, and ends cleanly.
 
 use crate::admin;
+use crate::authority::Named;
 use crate::config::{Config, Role};
 use crate::house::House;
 use crate::served::Served;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Status;
 use tonic::service::Routes;
@@ -139,9 +141,10 @@ fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Resu
     let router = Server::builder().add_routes(routes);
     let driver = served.driver.name().clone();
     tracing::info!(%driver, socket = %path.display(), "listening");
+    let incoming = UnixListenerStream::new(listener).map(|connection| connection.map(Named::new));
     tokio::spawn(async move {
         let stop = async move { drop(ends.wait_for(|ends| *ends).await) };
-        if let Err(error) = router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await {
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop).await {
             tracing::error!(%driver, error = &error as &dyn std::error::Error, "the driver's socket failed");
         }
     });
