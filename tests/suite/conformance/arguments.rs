@@ -7,8 +7,7 @@ use windlass_csi::v1::volume_capability::{AccessMode, AccessType, MountVolume};
 use windlass_csi::v1::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use windlass_csi::v1::{
     CapacityRange, ControllerExpandVolumeRequest, CreateVolumeRequest, DeleteVolumeRequest, GetCapacityRequest, ListVolumesRequest, NodeExpandVolumeRequest,
-    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
-    ValidateVolumeCapabilitiesRequest, VolumeCapability, VolumeContentSource,
+    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest, ValidateVolumeCapabilitiesRequest, VolumeCapability, VolumeContentSource,
 };
 
 const MISSING: &str = "*/INVALID_ARGUMENT";

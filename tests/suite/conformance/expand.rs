@@ -124,9 +124,8 @@ fn loop_a_stage_grows_an_xfs_file_system_that_is_smaller_than_its_device() {
     daemon.assert_nothing_left();
 }
 
-/// Without the capability a volume that could not grow is still one that can be used.
 #[test]
-fn loop_an_ext4_volume_that_was_made_larger_can_be_staged() {
+fn loop_a_stage_grows_an_ext4_file_system_where_the_daemon_may_and_says_what_is_missing_where_not() {
     let daemon = Daemon::start();
     let volume = up(&daemon, "stage-grows-ext4", mount(Mode::SingleNodeWriter), 16);
     down(&daemon, &volume);

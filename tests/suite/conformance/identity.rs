@@ -46,8 +46,8 @@ fn plugin_probe_says_ready_and_again() {
 }
 
 #[test]
-fn plugin_a_driver_that_cannot_load_is_not_ready_and_that_is_no_error() {
-    let daemon = Daemon::unready(Setup { component: "networked", ..Setup::default() });
+fn plugin_a_driver_that_is_not_loaded_is_not_ready_and_that_is_no_error() {
+    let daemon = Daemon::unready(Setup { driver: "[limits]\nunknown = 1\n".to_owned(), ..Setup::default() });
     harness::eventually("the refusal in the log", || daemon.log().contains("refused").then_some(()));
     let probed = row("Probe/not-ready").answers(daemon.probe());
     row("Probe/not-ready").holds(!probed, "a driver without a plugin is not ready");

@@ -36,7 +36,8 @@ fn plugin_names_and_maps_of_exactly_the_limit_pass_and_one_byte_more_does_not() 
     let key = format!("{name}/{name}");
     limits.answers(daemon.create_volume(but(create(), |m| m.accessibility_requirements = Some(place(segment(&key, &value))))));
     for (key, value) in [(format!("{name}x/{name}"), value.clone()), (format!("{name}/{name}x"), value.clone()), (key, format!("{value}x"))] {
-        refused.refuses(daemon.create_volume(but(create(), |m| m.accessibility_requirements = Some(place(segment(&key, &value))))), "accessibility_requirements");
+        refused
+            .refuses(daemon.create_volume(but(create(), |m| m.accessibility_requirements = Some(place(segment(&key, &value))))), "accessibility_requirements");
     }
     let both: BTreeMap<_, _> = [("a/zone".to_owned(), "1".to_owned()), ("a/ZONE".to_owned(), "1".to_owned())].into();
     refused.refuses(daemon.create_volume(but(create(), |m| m.accessibility_requirements = Some(place(both)))), "accessibility_requirements");

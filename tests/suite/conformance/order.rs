@@ -3,9 +3,7 @@
 use super::{but, row};
 use harness::{Daemon, Volume, mount};
 use windlass_csi::v1::volume_capability::access_mode::Mode;
-use windlass_csi::v1::{
-    CapacityRange, ControllerExpandVolumeRequest, NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, ValidateVolumeCapabilitiesRequest,
-};
+use windlass_csi::v1::{CapacityRange, ControllerExpandVolumeRequest, NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, ValidateVolumeCapabilitiesRequest};
 
 /// Ids of no volume: never made, deleted, of another form, and such as nobody could have given.
 fn ids(deleted: String) -> Vec<String> {
@@ -47,7 +45,8 @@ fn loop_required_fields_come_before_the_volume_and_the_volume_before_paths() {
     let unknown = but(volume.clone(), |v| v.volume.volume_id = "nothing".to_owned());
     let (missing, order) = ("*/INVALID_ARGUMENT", "*/order");
     for id in [volume.id(), unknown.id()] {
-        row(missing).refuses(daemon.validate_volume_capabilities(ValidateVolumeCapabilitiesRequest { volume_id: id.clone(), ..Default::default() }), "required");
+        row(missing)
+            .refuses(daemon.validate_volume_capabilities(ValidateVolumeCapabilitiesRequest { volume_id: id.clone(), ..Default::default() }), "required");
         row(missing).refuses(daemon.controller_expand_volume(ControllerExpandVolumeRequest { volume_id: id.clone(), ..Default::default() }), "required");
         row(missing).refuses(daemon.node_expand_volume(NodeExpandVolumeRequest { volume_id: id.clone(), ..Default::default() }), "required");
         row(missing).refuses(daemon.node_get_volume_stats(NodeGetVolumeStatsRequest { volume_id: id, ..Default::default() }), "required");

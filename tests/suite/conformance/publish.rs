@@ -95,7 +95,8 @@ fn loop_other_arguments_at_the_same_target_already_exist_whatever_else_is_wrong_
     exists.refuses(daemon.node_publish_volume(but(volume.publish_request(0), |m| m.readonly = true)), "published");
     exists.refuses(daemon.node_publish_volume(but(volume.publish_request(0), |m| m.staging_target_path = daemon.text("kubelet/other"))), "published");
     exists.refuses(daemon.node_publish_volume(but(volume.publish_request(0), |m| m.volume_capability = Some(mount(Mode::SingleNodeWriter)))), "");
-    let mode = |m: &mut NodePublishVolumeRequest| m.volume_capability.as_mut().unwrap().access_mode = Some(AccessMode { mode: Mode::SingleNodeReaderOnly.into() });
+    let mode =
+        |m: &mut NodePublishVolumeRequest| m.volume_capability.as_mut().unwrap().access_mode = Some(AccessMode { mode: Mode::SingleNodeReaderOnly.into() });
     exists.refuses(daemon.node_publish_volume(but(volume.publish_request(0), mode)), "published");
     volume.unpublish(&daemon, 0).unwrap();
     // And where it is not published yet, a read-only node of a writable device is more than the volume can do.

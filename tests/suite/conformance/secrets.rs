@@ -116,7 +116,8 @@ impl Calls<'_> {
         };
         self.done("ValidateVolumeCapabilities/secrets", daemon.validate_volume_capabilities(validate(&volume, volume.capability.clone())));
         self.refused("ValidateVolumeCapabilities/secrets", daemon.validate_volume_capabilities(validate(&nothing, volume.capability.clone())));
-        let expand = |v: &Volume, mib| ControllerExpandVolumeRequest { volume_id: v.id(), capacity_range: range(mib), secrets: secrets(), ..Default::default() };
+        let expand =
+            |v: &Volume, mib| ControllerExpandVolumeRequest { volume_id: v.id(), capacity_range: range(mib), secrets: secrets(), ..Default::default() };
         self.done("ControllerExpandVolume/secrets", daemon.controller_expand_volume(expand(&volume, 16)));
         self.refused("ControllerExpandVolume/secrets", daemon.controller_expand_volume(expand(&volume, 1 << 40)));
 

@@ -111,7 +111,8 @@ fn check_read_only(name: &str, writing: windlass_csi::v1::VolumeCapability, read
     let is_raw = matches!(volume.capability.access_type, Some(windlass_csi::v1::volume_capability::AccessType::Block(_)));
     let file = daemon.path("volumes").join(volume.id());
     let data = |v: &Volume| if is_raw { v.target(0) } else { format!("{}/data", v.target(0)) };
-    let write = |path: &str| std::fs::File::options().write(true).create(!is_raw).open(path).and_then(|mut f| f.write_all(&[7; 4096]).and_then(|()| f.sync_all()));
+    let write =
+        |path: &str| std::fs::File::options().write(true).create(!is_raw).open(path).and_then(|mut f| f.write_all(&[7; 4096]).and_then(|()| f.sync_all()));
     volume.stage(&daemon).unwrap();
     volume.publish(&daemon, 0).unwrap();
     write(&data(&volume)).unwrap();

@@ -60,7 +60,6 @@ fn every_tested_row_has_a_test_and_every_test_a_row() {
 #[test]
 fn every_rpc_has_a_row() {
     let rows = rows();
-    let missing: Vec<String> =
-        methods().map(|method| method.name).filter(|rpc| !rows.keys().any(|id| id.split('/').next() == Some(rpc.as_str()))).collect();
+    let missing: Vec<String> = methods().map(|method| method.name).filter(|rpc| !rows.keys().any(|id| id.split('/').next() == Some(rpc.as_str()))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
