@@ -2,6 +2,7 @@
 
 use super::row;
 use harness::{Daemon, Volume, mount_as};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -87,4 +88,38 @@ fn loop_a_blank_volume_that_was_formatted_before_is_not_formatted_again() {
     drop(file);
     row("NodeStageVolume/FAILED_PRECONDITION").refuses(volume.stage(&daemon), "allow-format");
     daemon.assert_nothing_left();
+}
+
+/// A file system as a crash leaves it: copied while it was in use. Whoever may only read must not replay its journal.
+fn check_dirty(name: &str, filesystem: &str, mib: i64) {
+    let daemon = Daemon::start();
+    let mut volume = Volume::create(&daemon, name, mount_as(filesystem, Mode::SingleNodeWriter, &[]), mib).unwrap();
+    let file = daemon.path("volumes").join(volume.id());
+    volume.stage(&daemon).unwrap();
+    for n in 0..20 {
+        let mut data = std::fs::File::create(format!("{}/{n}", volume.staging)).unwrap();
+        data.write_all(b"data").and_then(|()| data.sync_all()).unwrap();
+    }
+    let crashed = std::fs::read(&file).unwrap();
+    volume.unstage(&daemon).unwrap();
+    std::fs::File::options().write(true).open(&file).unwrap().write_all_at(&crashed, 0).unwrap();
+
+    volume.capability = mount_as(filesystem, Mode::SingleNodeReaderOnly, &[]);
+    row("NodeStageVolume/FAILED_PRECONDITION").refuses(volume.stage(&daemon), "read-only");
+    row("NodeStageVolume/read-only").holds(std::fs::read(&file).unwrap() == crashed, "not a byte is changed");
+    volume.capability = mount_as(filesystem, Mode::SingleNodeWriter, &[]);
+    volume.stage(&daemon).unwrap();
+    assert_eq!(std::fs::read(format!("{}/19", volume.staging)).unwrap(), b"data", "replayed where writing is allowed");
+    volume.unstage(&daemon).unwrap();
+    daemon.assert_nothing_left();
+}
+
+#[test]
+fn loop_a_dirty_ext4_volume_is_not_replayed_for_readers() {
+    check_dirty("dirty-ext4", "ext4", 32);
+}
+
+#[test]
+fn loop_a_dirty_xfs_volume_is_not_replayed_for_readers() {
+    check_dirty("dirty-xfs", "xfs", 300);
 }

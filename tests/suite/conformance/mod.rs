@@ -8,6 +8,7 @@ mod capacity;
 mod contents;
 mod controller;
 mod expand;
+mod garbled;
 mod identity;
 mod limits;
 mod many;

@@ -174,3 +174,65 @@ fn loop_what_belongs_to_another_volume_or_to_nobody_is_not_taken_away() {
     row("NodeUnpublishVolume/foreign").holds(std::fs::read(format!("{}/data", one.target(2))).unwrap() == b"data", "data is never deleted");
     daemon.assert_nothing_left();
 }
+
+fn mount_tmpfs(path: &str) {
+    use nix::mount::{MsFlags, mount};
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
+}
+
+fn unmount(path: &str) {
+    nix::mount::umount2(path, nix::mount::MntFlags::UMOUNT_NOFOLLOW).unwrap();
+}
+
+/// Somebody unmounted or covered the staging folder: a bind of what is there now would put a pod's data on the node's own disk.
+#[test]
+fn loop_a_staging_folder_that_does_not_show_the_volume_is_not_published() {
+    let daemon = Daemon::start();
+    let volume = Volume::create(&daemon, "unmounted", mount(Mode::SingleNodeWriter), 16).unwrap();
+    let refused = row("NodePublishVolume/FAILED_PRECONDITION/2");
+    volume.stage(&daemon).unwrap();
+    std::fs::write(format!("{}/data", volume.staging), b"data").unwrap();
+    unmount(&volume.staging);
+    refused.refuses(volume.publish(&daemon, 0), "staged");
+    mount_tmpfs(&volume.staging);
+    refused.refuses(volume.publish(&daemon, 0), "staged");
+    unmount(&volume.staging);
+    assert!(!is_mounted(&volume.target(0)));
+    row("NodeStageVolume/idempotent").answers(volume.stage(&daemon));
+    volume.publish(&daemon, 0).unwrap();
+    assert_eq!(std::fs::read(format!("{}/data", volume.target(0))).unwrap(), b"data");
+    volume.unpublish(&daemon, 0).unwrap();
+    volume.unstage(&daemon).unwrap();
+    daemon.assert_nothing_left();
+}
+
+/// What an error of the disk does to a file system, an operator can do as well: it takes no more writes, and a publish for writing lies.
+#[test]
+fn loop_a_file_system_that_turned_read_only_is_not_published_for_writing() {
+    use nix::mount::{MsFlags, mount as kernel_mount};
+    let daemon = Daemon::start();
+    let volume = Volume::create(&daemon, "stopped", mount(Mode::SingleNodeWriter), 16).unwrap();
+    volume.stage(&daemon).unwrap();
+    kernel_mount(None::<&str>, volume.staging.as_str(), None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    row("NodePublishVolume/FAILED_PRECONDITION").refuses(volume.publish(&daemon, 0), "read-only");
+    assert!(!std::path::Path::new(&volume.target(0)).exists());
+    volume.unstage(&daemon).unwrap();
+    daemon.assert_nothing_left();
+}
+
+#[test]
+fn loop_a_mount_of_somebody_else_at_the_target_is_neither_covered_nor_taken_away() {
+    let daemon = Daemon::start();
+    let volume = Volume::create(&daemon, "occupied", mount(Mode::SingleNodeWriter), 16).unwrap();
+    volume.stage(&daemon).unwrap();
+    std::fs::create_dir(volume.target(0)).unwrap();
+    mount_tmpfs(&volume.target(0));
+    std::fs::write(format!("{}/data", volume.target(0)), b"data").unwrap();
+    row("NodePublishVolume/foreign").holds(volume.publish(&daemon, 0).is_err(), "nothing is placed over it");
+    let _ = volume.unpublish(&daemon, 0);
+    row("NodeUnpublishVolume/foreign").holds(std::fs::read(format!("{}/data", volume.target(0))).unwrap() == b"data", "it stands");
+    unmount(&volume.target(0));
+    volume.unpublish(&daemon, 0).unwrap();
+    volume.unstage(&daemon).unwrap();
+    daemon.assert_nothing_left();
+}
