@@ -1,8 +1,14 @@
-//! The daemon's side of the effects process: started on the first effect, started anew when it is lost or a folder is added.
+//! The daemon's side of the effects processes: one for each granted folder, started on its first effect, started anew when it is lost.
+//!
+//! A folder that hangs keeps its own process, and the calls that wait for it, and nothing else. An effect that changes something is
+//! waited for until it is answered or its process is dead: who gives up earlier frees a claim under which it may still be done.
 
 use super::refuse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::process::Child;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use windlass_plan::effect::{EffectAnswer, EffectError, FilesVerb};
 use windlass_plan::paths::HostPath;
@@ -10,99 +16,186 @@ use windlass_plan::plugin::RefusalKind;
 use windlass_plugins::child::Binary;
 use windlass_wire::effects::{Ready, Reply, Request, Setup};
 use windlass_wire::frame;
-use windlass_wire::mux::Mux;
+use windlass_wire::mux::{Mux, WaitError};
 
-/// How long one effect may take before it is given up. What it does goes on.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a look is waited for. It changes nothing, whenever it ends.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long a process may take to shut itself in and open its folder.
+const START: Duration = Duration::from_secs(10);
+/// Effects that may wait for one folder at once: each has a thread.
+const WAITING: usize = 128;
+/// Processes of one folder that were killed and are not dead yet: they hang in it, and another would hang as well.
+const DYING: usize = 2;
 
-/// The effects process of a daemon.
-pub(crate) struct EffectsProcess {
+/// The effects processes of a daemon, by folder.
+pub(crate) struct EffectsProcesses {
     binary: Binary,
+    desks: Mutex<BTreeMap<HostPath, Arc<Desk>>>,
+}
+
+/// What belongs to one folder.
+struct Desk {
+    folder: HostPath,
     state: Mutex<State>,
+    waiting: AtomicUsize,
+    dying: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct State {
-    folders: Vec<HostPath>,
     running: Option<Arc<Running>>,
+    last: Option<Instant>,
 }
 
 struct Running {
     mux: Mux<Request, Reply>,
-    child: Mutex<Child>,
-    folders: Vec<HostPath>,
+    process: Mortal,
     ready: Ready,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Its socket closes with the mux; it ends by itself when it has done what it was asked. It is reaped meanwhile.
-        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = child.kill();
-        let _ = child.wait();
-    }
+/// A child that is killed when it is let go, and reaped by a thread: one that hangs dies when its folder answers.
+struct Mortal {
+    pid: u32,
+    child: Mutex<Option<Child>>,
+    dying: Arc<AtomicUsize>,
 }
 
-impl EffectsProcess {
+impl EffectsProcesses {
     /// Nothing is started yet.
     pub(crate) fn new(binary: Binary) -> Self {
-        Self { binary, state: Mutex::default() }
+        Self { binary, desks: Mutex::default() }
     }
 
-    /// The folders that drivers were granted now. A new one means a new process: the old one is shut in to what it had.
-    pub(crate) fn allow(&self, folders: Vec<HostPath>) {
-        let mut state = self.lock();
-        if state.folders != folders {
-            state.folders = folders;
-            state.running = None;
+    /// The folders that drivers were granted now. What works in another one ends when it is done.
+    pub(crate) fn allow(&self, folders: BTreeSet<HostPath>) {
+        let mut desks = lock(&self.desks);
+        let gone: Vec<_> = desks.extract_if(.., |folder, _| !folders.contains(folder)).collect();
+        for folder in folders {
+            desks.entry(folder.clone()).or_insert_with(|| Arc::new(Desk::new(folder)));
         }
+        drop(desks);
+        drop(gone);
     }
 
-    /// Its process id and missing walls, for status.
+    /// The id and the missing walls of the first process that runs, for status.
     pub(crate) fn view(&self) -> Option<(u32, Vec<String>)> {
-        let state = self.lock();
-        let running = state.running.as_ref()?;
-        let pid = running.child.lock().unwrap_or_else(PoisonError::into_inner).id();
-        Some((pid, running.ready.missing_walls.clone()))
+        // A desk whose process is being started is not waited for.
+        self.all().iter().find_map(|desk| {
+            let state = desk.state.try_lock().ok()?;
+            let running = state.running.as_ref().filter(|running| !running.mux.is_lost())?;
+            Some((running.process.pid, running.ready.missing_walls.clone()))
+        })
     }
 
     /// Has an effect done that was checked before.
     pub(crate) fn perform(&self, folder: &HostPath, verb: FilesVerb) -> Result<EffectAnswer, EffectError> {
-        let unavailable = |text: &str| refuse(RefusalKind::Unavailable, text.to_owned());
-        let running = self.running().map_err(|error| unavailable(&format!("the effects process could not be started: {error}")))?;
-        let Some(number) = running.folders.iter().position(|other| other == folder) else {
-            return Err(unavailable("the folder was granted a moment ago; ask again"));
+        let desk = lock(&self.desks).get(folder).cloned();
+        let Some(desk) = desk else {
+            return Err(unavailable("the folder was granted a moment ago, or is no longer; ask again".to_owned()));
         };
-        if let Some((_, reason)) = running.ready.unusable.iter().find(|(unusable, _)| *unusable == number) {
-            return Err(unavailable(&format!("the granted folder {folder} cannot be used: {reason}")));
+        desk.perform(&self.binary, verb)
+    }
+
+    /// Ends processes that nobody has needed for a while.
+    pub(crate) fn end_idle(&self, idle: Duration) {
+        for desk in self.all() {
+            let Ok(mut state) = desk.state.try_lock() else { continue };
+            let is_idle = state.last.is_some_and(|last| last.elapsed() >= idle) && desk.waiting.load(Ordering::SeqCst) == 0;
+            let ended = state.running.take_if(|_| is_idle);
+            drop(state);
+            drop(ended);
         }
-        let lost = |_| unavailable("the effects process was lost while it worked; ask again");
-        let call = running.mux.call().map_err(lost)?;
-        call.send(&Request { id: call.id, folder: number, verb }).map_err(lost)?;
-        match call.wait(Instant::now() + DEADLINE) {
+    }
+
+    fn all(&self) -> Vec<Arc<Desk>> {
+        lock(&self.desks).values().cloned().collect()
+    }
+}
+
+impl Desk {
+    fn new(folder: HostPath) -> Self {
+        Self { folder, state: Mutex::default(), waiting: AtomicUsize::new(0), dying: Arc::default() }
+    }
+
+    fn perform(&self, binary: &Binary, verb: FilesVerb) -> Result<EffectAnswer, EffectError> {
+        let _one = Counted::of(&self.waiting, WAITING).ok_or_else(|| {
+            unavailable(format!("{WAITING} calls wait for the granted folder {} already: its file system does not answer, or not fast enough", self.folder))
+        })?;
+        let running = self.running(binary)?;
+        let changes = match &verb {
+            FilesVerb::Create { .. } | FilesVerb::Grow { .. } | FilesVerb::Delete { .. } => true,
+            FilesVerb::Stat { .. } | FilesVerb::List { .. } | FilesVerb::Room => false,
+        };
+        let asked = running.mux.call().and_then(|call| {
+            call.send(&Request { id: call.id, verb })?;
+            if changes { call.wait_until_lost() } else { call.wait(Instant::now() + LOOK) }
+        });
+        match asked {
             Ok(reply) => reply.result,
-            Err(windlass_wire::mux::WaitError::TimedOut) => Err(unavailable("the file system of the granted folder does not answer")),
-            Err(error @ windlass_wire::mux::WaitError::Lost) => Err(lost(error)),
+            Err(WaitError::TimedOut) => Err(unavailable(format!("the file system of the granted folder {} does not answer", self.folder))),
+            Err(WaitError::TooLarge) => Err(refuse(RefusalKind::Invalid, "the effect is larger than a message may be".to_owned())),
+            Err(WaitError::Lost) => {
+                // A process that is lost to us may still be in the middle of the effect. Its death is the end of it.
+                running.process.die();
+                Err(unavailable("the effects process was lost while it worked; ask again".to_owned()))
+            }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn running(&self) -> std::io::Result<Arc<Running>> {
-        let mut state = self.lock();
-        if let Some(running) = state.running.as_ref().filter(|running| !running.mux.is_lost()) {
+    fn running(&self, binary: &Binary) -> Result<Arc<Running>, EffectError> {
+        let mut state = lock(&self.state);
+        state.last = Some(Instant::now());
+        let lost = state.running.take_if(|running| running.mux.is_lost());
+        if let Some(running) = &state.running {
             return Ok(running.clone());
         }
-        let folders = state.folders.clone();
-        let (child, mut socket) = self.binary.start(&["effects".to_owned()], Vec::new())?;
-        frame::write(&mut socket, &Setup { folders: folders.clone() }).map_err(std::io::Error::other)?;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let ready: Ready = frame::read(&mut socket, frame::LIMIT).map_err(std::io::Error::other)?;
-        socket.set_read_timeout(None)?;
-        let running = Arc::new(Running { mux: Mux::start("effects", socket, frame::LIMIT)?, child: Mutex::new(child), folders, ready });
+        // Others of this folder wait at the lock meanwhile: they want the same process.
+        let running = Arc::new(self.start(binary)?);
         state.running = Some(running.clone());
+        drop(state);
+        drop(lost);
         Ok(running)
+    }
+
+    fn start(&self, binary: &Binary) -> Result<Running, EffectError> {
+        if self.dying.load(Ordering::SeqCst) >= DYING {
+            return Err(unavailable(format!("the file system of the granted folder {} does not answer: earlier work hangs in it", self.folder)));
+        }
+        let failed = |error: &dyn std::fmt::Display| unavailable(format!("the effects process of the folder {} could not be started: {error}", self.folder));
+        let (child, mut socket) = binary.start(&["effects".to_owned()], Vec::new()).map_err(|error| failed(&error))?;
+        let process = Mortal::new(child, &self.dying);
+        let ready: Ready = socket
+            .set_read_timeout(Some(START))
+            .map_err(frame::FrameError::Io)
+            .and_then(|()| frame::write(&mut socket, &Setup { folder: self.folder.clone() }))
+            .and_then(|()| frame::read(&mut socket, frame::LIMIT))
+            .map_err(|error| failed(&error))?;
+        if let Some(problem) = &ready.problem {
+            return Err(unavailable(format!("the granted folder {} cannot be used: {problem}", self.folder)));
+        }
+        let mux = Mux::start("effects", socket, frame::LIMIT).map_err(|error| failed(&error))?;
+        Ok(Running { mux, process, ready })
+    }
+}
+
+impl Mortal {
+    fn new(child: Child, dying: &Arc<AtomicUsize>) -> Self {
+        Self { pid: child.id(), child: Mutex::new(Some(child)), dying: dying.clone() }
+    }
+
+    /// Kills it and waits until it is dead, for as long as that takes.
+    fn die(&self) {
+        if let Some(child) = lock(&self.child).take() {
+            bury(child, &self.dying);
+            return;
+        }
+        // Somebody else does it, or did: the lock is held for no longer than it takes to take the child out.
+        while self.is_dying() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn is_dying(&self) -> bool {
+        self.dying.load(Ordering::SeqCst) > 0
     }
 }

@@ -11,11 +11,9 @@ pub struct Setup {
     pub folders: Vec<HostPath>,
 }
 
-/// The answer to [`Setup`]: which folders could not be opened, by number, and why.
+/// The answer to [`Setup`]. No folder has been touched yet: one that hangs, or cannot be opened, is the business of those who use it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ready {
-    /// Number and reason.
-    pub unusable: Vec<(usize, String)>,
     /// What the process runs without, for `windlass status`: empty where it is shut in fully.
     pub missing_walls: Vec<String>,
 }
