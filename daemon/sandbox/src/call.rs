@@ -71,7 +71,7 @@ pub(crate) enum Ended {
     #[error("it was cancelled")]
     Cancelled,
     /// Too much memory.
-    #[error("it asked for {asked} bytes of memory; {limit} are allowed (`limits.memory`)")]
+    #[error("it asked for {asked} bytes of memory; {limit} are allowed (`limits.memory_mib`)")]
     Memory {
         /// Bytes in all.
         asked: usize,
@@ -93,7 +93,7 @@ pub(crate) enum Ended {
         limit: u32,
     },
     /// Too much in one message.
-    #[error("{what} is {size} bytes long; {limit} are allowed (`limits.message`)")]
+    #[error("{what} is {size} bytes long; {limit} are allowed (`limits.message_kib`)")]
     Message {
         /// What is too long.
         what: &'static str,
@@ -235,7 +235,7 @@ impl Call {
         // wasmtime's own error for this is private to it; a test holds the words.
         if said.contains("fuel allocated for hostcalls has been exhausted") {
             let limit = self.shared.limits.message;
-            return CallFailure::Limit(format!("it returned, or handed over in one host call, more than {limit} bytes (`limits.message`)"));
+            return CallFailure::Limit(format!("it returned, or handed over in one host call, more than {limit} bytes (`limits.message_kib`)"));
         }
         if error.downcast_ref::<Trap>().is_none() && said.contains("invalid utf-8") {
             return CallFailure::Limit("it returned text that is not UTF-8".to_owned());
