@@ -3,7 +3,7 @@
 use crate::Endpoint;
 use std::time::Duration;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use windlass_csi::v1;
 use windlass_csi::v1::controller_client::ControllerClient;
 use windlass_csi::v1::identity_client::IdentityClient;
@@ -24,6 +24,11 @@ fn timed<T>(message: T, patience: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(patience);
     request
+}
+
+/// When the daemon's answer and the deadline meet, this client says CANCELLED where all others say DEADLINE_EXCEEDED.
+fn as_others_say(status: Status) -> Status {
+    if status.code() == Code::Cancelled && status.message() == "Timeout expired" { Status::deadline_exceeded(status.message()) } else { status }
 }
 
 macro_rules! calls {
@@ -77,7 +82,7 @@ impl Endpoint {
     pub fn stage_within(&self, message: v1::NodeStageVolumeRequest, patience: Duration) -> Result<(), Status> {
         block(async {
             let mut client = NodeClient::new(connect(self).await?);
-            client.node_stage_volume(timed(message, patience)).await.map(drop)
+            client.node_stage_volume(timed(message, patience)).await.map(drop).map_err(as_others_say)
         })
     }
 
@@ -85,7 +90,7 @@ impl Endpoint {
     pub fn unstage_within(&self, message: v1::NodeUnstageVolumeRequest, patience: Duration) -> Result<(), Status> {
         block(async {
             let mut client = NodeClient::new(connect(self).await?);
-            client.node_unstage_volume(timed(message, patience)).await.map(drop)
+            client.node_unstage_volume(timed(message, patience)).await.map(drop).map_err(as_others_say)
         })
     }
 }

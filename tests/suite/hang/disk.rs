@@ -203,12 +203,11 @@ const NOT_KEPT: Duration = Duration::ZERO;
 
 impl Filesystem for OneFile {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if parent != INodeNo::ROOT || name != OsStr::new(&self.name) {
-            return reply.error(Errno::ENOENT);
-        }
+        let is_there = parent == INodeNo::ROOT && name == OsStr::new(&self.name);
         let file = self.file.clone();
         self.other(move || match attributes(&file) {
-            Ok(found) => reply.entry(&NOT_KEPT, &found, Generation(0)),
+            Ok(found) if is_there => reply.entry(&NOT_KEPT, &found, Generation(0)),
+            Ok(_) => reply.error(Errno::ENOENT),
             Err(error) => reply.error(error),
         });
     }
