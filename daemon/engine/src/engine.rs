@@ -8,6 +8,7 @@ use crate::work::Work;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 use windlass_plan::failure::Failure;
 use windlass_plan::ids::{DriverName, VolumeId, VolumeKey};
 use windlass_plan::paths::{HostPath, Roots};
@@ -52,6 +53,9 @@ impl Engine {
         for file in unreadable {
             tracing::error!(path = %file.path.display(), error = &file.error as &dyn std::error::Error, "a journal file was put aside; what it was about is found in the kernel instead");
         }
+        for record in journal.all() {
+            fits(&record, &settings).map_err(io::Error::other)?;
+        }
         let notes = Notes::open(&settings.notes)?;
         let programs = Semaphore::new(settings.programs);
         Ok(Self { settings, pool, journal, notes, programs })
@@ -70,7 +74,8 @@ impl Engine {
     /// Begins work on one volume: leases a worker, which takes the volume's lock. The caller holds the volume's claim.
     pub fn open(&self, driver: &DriverName, volume: &VolumeId) -> Result<Work<'_>, Failure> {
         let key = self.key(driver, volume);
-        let header = Header { version: VERSION, boot: self.settings.boot.clone(), driver: driver.clone(), volume: volume.clone(), key };
+        let roots = self.settings.roots.iter().map(|root| root.real.clone()).collect();
+        let header = Header { version: VERSION, boot: self.settings.boot.clone(), driver: driver.clone(), volume: volume.clone(), key, roots };
         let lease = self.pool.lease(key, PATIENCE_MS)?;
         Ok(Work::new(self, key, lease, self.journal.writer(header)))
     }
@@ -106,6 +111,28 @@ impl Engine {
     }
 }
 
+/// Is what was recorded meant for this configuration? Under another instance or other roots the daemon would look for its volumes in
+/// the wrong place, find nothing, and call that taken down.
+fn fits(record: &Record, settings: &Settings) -> Result<(), String> {
+    let header = &record.header;
+    if VolumeKey::derive(&settings.instance, &header.driver, &header.volume) != header.key {
+        return Err(format!(
+            "`instance` is {:?}, and volume {} was staged under another one; set it back, or unstage what is staged first",
+            settings.instance, header.volume
+        ));
+    }
+    let now: Vec<&HostPath> = settings.roots.iter().map(|root| &root.real).collect();
+    if header.roots.len() > now.len() || header.roots.iter().zip(&now).any(|(then, now)| then != *now) {
+        let then: Vec<&str> = header.roots.iter().map(HostPath::as_str).collect();
+        return Err(format!(
+            "`node.roots` was {} when volume {} was staged; keep these, in this order, and add others behind them, or unstage what is staged first",
+            then.join(", "),
+            header.volume
+        ));
+    }
+    Ok(())
+}
+
 /// Counts places; the n-plus-first waits.
 pub(crate) struct Semaphore {
     free: Mutex<usize>,
@@ -117,11 +144,15 @@ impl Semaphore {
         Self { free: Mutex::new(places.max(1)), freed: Condvar::new() }
     }
 
-    pub(crate) fn enter(&self) -> Place<'_> {
-        let mut free =
-            self.freed.wait_while(self.free.lock().unwrap_or_else(PoisonError::into_inner), |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+    /// Waits so long at the most: whoever has a place may hang with it.
+    pub(crate) fn enter(&self, patience: Duration) -> Option<Place<'_>> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut free, waited) = self.freed.wait_timeout_while(free, patience, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && *free == 0 {
+            return None;
+        }
         *free -= 1;
-        Place(self)
+        Some(Place(self))
     }
 }
 

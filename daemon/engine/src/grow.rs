@@ -27,7 +27,9 @@ impl Work<'_> {
         if let Shows::Filesystem(name) = seen
             && let Some(kind) = FilesystemKind::parse(&name)
         {
-            self.lease.apply(Step::Grow { place: place.clone(), kind })?;
+            // Through the staging mount, if there is one: the path that the caller names may be a read-only target of a writable volume.
+            let staged = self.writer.record().standing_stage().map(|(_, facts)| facts.staging.clone());
+            self.lease.apply(Step::Grow { place: staged.unwrap_or_else(|| place.clone()), kind })?;
         }
         Ok(size)
     }

@@ -105,7 +105,10 @@ fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 
 fn read(path: &Path) -> Result<Option<Record>, ReadError> {
     let text = String::from_utf8(std::fs::read(path)?).map_err(|_| ReadError::Header)?;
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    if whole.len() < text.len() {
+        OpenOptions::new().write(true).open(path)?.set_len(whole.len() as u64)?;
+    }
     let mut lines = whole.lines().enumerate().map(|(at, line)| serde_json::from_str(line).map_err(|source| ReadError::Line { number: at + 1, source }));
     let mut record = match lines.next() {
         None => return Ok(None),
@@ -137,11 +140,16 @@ impl Writer<'_> {
 
     /// Writes a line, in one `write`, and adds it to the record. Nothing that it announces may be done if this fails.
     pub fn write(&mut self, line: &Line) -> Result<(), Failure> {
+        self.write_all(std::slice::from_ref(line))
+    }
+
+    /// Writes lines that only mean something together, in one `write`: a death leaves all of them or none.
+    pub fn write_all(&mut self, lines: &[Line]) -> Result<(), Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::new(Reason::Journal, format!("the journal could not be written, so nothing was done: {error}"));
         // The file first: where it cannot be written, the record stays as it was.
         let mut next = self.record().clone();
-        next.add(line).map_err(|misfit| failed(&misfit))?;
-        self.append(line).map_err(|error| failed(&error))?;
+        lines.iter().try_for_each(|line| next.add(line)).map_err(|misfit| failed(&misfit))?;
+        self.append(lines).map_err(|error| failed(&error))?;
         death_point();
         let is_empty = next.strands.is_empty();
         *self.record() = next;
@@ -154,7 +162,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn append(&mut self, line: &Line) -> io::Result<()> {
+    fn append(&mut self, lines: &[Line]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(512);
         if self.file.is_none() {
             let is_new = self.journal.find(&self.key).is_none();
@@ -172,10 +180,19 @@ impl Writer<'_> {
             }
             self.file = Some(options.open(&self.path)?);
         }
-        serde_json::to_writer(&mut bytes, line)?;
-        bytes.push(b'\n');
+        for line in lines {
+            serde_json::to_writer(&mut bytes, line)?;
+            bytes.push(b'\n');
+        }
         let Some(file) = self.file.as_mut() else { return Err(io::Error::other("no journal file")) };
-        file.write_all(&bytes)?;
+        let before = file.metadata()?.len();
+        if let Err(error) = file.write_all(&bytes) {
+            // Half a line must not stay: the next one would be glued to it. (No room in /run: the file can still be cut.)
+            let cut = file.set_len(before);
+            self.file = None;
+            cut?;
+            return Err(error);
+        }
         self.journal.table().entry(self.key).or_insert_with(|| self.record.clone());
         Ok(())
     }
@@ -208,7 +225,7 @@ mod tests {
 
     fn header(boot: &str) -> Header {
         let (driver, volume) = (DriverName::parse("d").unwrap(), VolumeId::parse("v").unwrap());
-        Header { version: VERSION, boot: boot.into(), key: VolumeKey::derive("", &driver, &volume), driver, volume }
+        Header { version: VERSION, boot: boot.into(), key: VolumeKey::derive("", &driver, &volume), driver, volume, roots: Vec::new() }
     }
 
     fn lines() -> Vec<Line> {

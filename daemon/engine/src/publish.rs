@@ -23,7 +23,7 @@ pub struct PublishOrder {
 impl Work<'_> {
     /// Shows the staged volume at the target.
     pub fn publish(&mut self, order: PublishOrder) -> Result<Settled, Failure> {
-        self.finish_interrupted()?;
+        self.finish_interrupted(Some(&order.facts.target))?;
         let observed = self.observe()?;
         // At the same target other arguments are other arguments, also those that could be had nowhere: this comes first.
         let is_published = self.is_published(&order, &observed)?;
@@ -32,6 +32,8 @@ impl Work<'_> {
             return Ok(Settled::Already);
         }
         self.refuse_second_target(&order, &observed)?;
+        // Recorded there and not to be seen: somebody unmounted it. One target has one strand.
+        self.unwind_publishes(|facts| facts.target == order.facts.target).map_err(left_behind)?;
         let strand = self.writer.record().next_number();
         self.writer.write(&Line::Begin { strand, what: What::Publish(order.facts) })?;
         match self.apply(strand, order.step).and_then(|_| self.writer.write(&Line::Complete { strand })) {
@@ -103,15 +105,20 @@ impl Work<'_> {
 
     /// Takes the volume away from the target, and the target with it.
     pub fn unpublish(&mut self, target: &Place) -> Result<Settled, Failure> {
-        let strand = self.writer.record().publishes().find(|(_, facts)| facts.target == *target).map(|(strand, _)| strand.number);
-        match strand {
-            Some(strand) => self.unwind(strand).map_err(left_behind)?,
-            None => {
-                self.observe()?;
-                let undo = Undo::Unmount { volume: self.key, place: target.clone(), made: Some(TargetKind::Either) };
-                // A wrong path stays wrong, however often it is asked for.
-                self.undo_all(vec![undo]).map_err(|failure| if failure.reason == Reason::BadPath { failure } else { left_behind(failure) })?;
-            }
+        let staged = self.writer.record().stage().and_then(|strand| match &strand.what {
+            What::Stage(facts) => Some((facts.staging.clone(), facts.path.clone())),
+            What::Publish(_) => None,
+        });
+        if let Some((staging, path)) = staged
+            && (staging == *target || staging.join(lower::NODE_NAME) == *target)
+        {
+            return Err(Failure::new(Reason::BadPath, format!("{path} is where the volume is staged, not a target of it; NodeUnstageVolume takes it down")));
+        }
+        if !self.unwind_publishes(|facts| facts.target == *target).map_err(left_behind)? {
+            self.observe()?;
+            let undo = Undo::Unmount { volume: self.key, place: target.clone(), made: Some(TargetKind::Either) };
+            // A wrong path stays wrong, however often it is asked for.
+            self.undo_all(vec![undo]).map_err(|failure| if failure.reason == Reason::BadPath { failure } else { left_behind(failure) })?;
         }
         Ok(Settled::Done)
     }
@@ -139,7 +146,7 @@ fn is_like(seen: &SeenMount, facts: &PublishFacts) -> bool {
     let is_read_only = facts.writable == Writable::ReadOnly || lower::writable(&facts.capability) == Writable::ReadOnly;
     match (&seen.shows, &facts.capability.access) {
         (Shows::Node, Access::Block) => true,
-        (Shows::Filesystem(_), Access::Mount(_)) => seen.is_read_only == is_read_only || seen.is_superblock_read_only == is_read_only,
+        (Shows::Filesystem(_), Access::Mount(_)) => (seen.is_read_only || seen.is_superblock_read_only) == is_read_only,
         _ => false,
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use windlass_plan::capability::{Capability, FilesystemKind};
 use windlass_plan::ids::{DriverName, VolumeId, VolumeKey};
-use windlass_plan::paths::Place;
+use windlass_plan::paths::{HostPath, Place};
 use windlass_plan::step::{Device, Undo, Writable};
 
 /// The journal's format. A file of another version is read as far as this daemon understands it, or put aside with a warning.
@@ -71,6 +71,8 @@ pub struct Header {
     pub volume: VolumeId,
     /// Its key; also the file's name.
     pub key: VolumeKey,
+    /// The roots that places in this file count from, as the kernel resolved them.
+    pub roots: Vec<HostPath>,
 }
 
 /// What a strand is for.
@@ -232,7 +234,7 @@ mod tests {
 
     fn header() -> Header {
         let (driver, volume) = (DriverName::parse("d").unwrap(), VolumeId::parse("v").unwrap());
-        Header { version: VERSION, boot: "b".into(), key: VolumeKey::derive("", &driver, &volume), driver, volume }
+        Header { version: VERSION, boot: "b".into(), key: VolumeKey::derive("", &driver, &volume), driver, volume, roots: Vec::new() }
     }
 
     fn stage() -> What {

@@ -23,6 +23,6 @@ impl Engine {
 impl Work<'_> {
     /// Undoes what was interrupted.
     pub fn recover(&mut self) -> Result<(), Failure> {
-        self.finish_interrupted()
+        self.finish_interrupted(None)
     }
 }

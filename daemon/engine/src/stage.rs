@@ -35,7 +35,7 @@ pub struct StageOrder {
 impl Work<'_> {
     /// Is the volume staged at the place as `capability` wants it? A volume staged in another way is a failure.
     pub fn staged(&mut self, staging: &Place, capability: &Capability) -> Result<Option<Settled>, Failure> {
-        self.finish_interrupted()?;
+        self.finish_interrupted(None)?;
         let observed = self.observe()?;
         let at = lower::staged_at(&capability.access, staging);
         let is_seen = !self.seen_at(&observed, &at).is_empty();
@@ -47,8 +47,15 @@ impl Work<'_> {
                 format!("the volume is staged at {} with another capability ({})", facts.path, describe(&facts.capability)),
             )),
             Some(_) if is_seen => Ok(Some(Settled::Already)),
-            // Recorded and not to be seen: somebody unmounted it. The steps are done again; each finds what is left.
-            Some(_) => Ok(None),
+            // Recorded and not to be seen: somebody unmounted it. While it is published it is mended; otherwise it is begun anew, with
+            // nothing left behind by what may be refused next.
+            Some(_) if self.published_elsewhere(staging, &observed).is_some() => Ok(None),
+            Some(_) => {
+                if let Some(stale) = self.stage_strand() {
+                    self.unwind(stale.number).map_err(left_behind)?;
+                }
+                Ok(None)
+            }
             None if observed.devices.is_empty() => Ok(None),
             None => self.adopt(staging, capability, &observed),
         }
@@ -59,7 +66,7 @@ impl Work<'_> {
         let at = lower::staged_at(&capability.access, staging);
         if observed.mounts.is_empty() {
             // A device that nothing shows: what a death between two steps left. Begin anew.
-            self.undo_all(vec![Undo::Detach { volume: self.key }])?;
+            self.undo_all(vec![Undo::Detach { volume: self.key }]).map_err(left_behind)?;
             return Ok(None);
         }
         let Some(seen) = self.seen_at(observed, &at).first().map(|seen| (*seen).clone()) else {
@@ -84,12 +91,15 @@ impl Work<'_> {
         let source = format!("inode {} of device {}", device.backing.inode, device.backing.device);
         let facts = StageFacts { staging: staging.clone(), path: seen.path.clone(), capability: capability.clone(), source, filesystem };
         let strand = self.writer.record().next_number();
-        self.writer.write(&Line::Begin { strand, what: What::Stage(facts) })?;
-        for (step, undo) in [("attach", Undo::Detach { volume: self.key }), ("mount", self.unmount_staged(&capability.access, staging))] {
-            self.writer.write(&Line::Undo { strand, step: step.to_owned(), undo })?;
-        }
-        self.writer.write(&Line::Device { strand, device })?;
-        self.writer.write(&Line::Complete { strand })?;
+        let undo = |step: &str, undo| Line::Undo { strand, step: step.to_owned(), undo };
+        // All or nothing: a death in the middle of these lines would otherwise take the mount from under those who use it.
+        self.writer.write_all(&[
+            Line::Begin { strand, what: What::Stage(facts) },
+            undo("attach", Undo::Detach { volume: self.key }),
+            undo("mount", self.unmount_staged(&capability.access, staging)),
+            Line::Device { strand, device },
+            Line::Complete { strand },
+        ])?;
         tracing::info!(path = %seen.path, "the journal was lost; took over a staged volume as the kernel shows it");
         Ok(Some(Settled::Already))
     }
@@ -101,8 +111,8 @@ impl Work<'_> {
 
     /// Does the steps; on a failure all of them are undone.
     pub fn stage(&mut self, order: StageOrder) -> Result<Settled, Failure> {
-        if let Some(stale) = self.stage_strand() {
-            self.unwind(stale.number).map_err(|left| Failure::new(Reason::LeftBehind, format!("what is left of an earlier stage is in the way: {left}")))?;
+        if self.holds_something() {
+            return self.mend(&order);
         }
         let strand = self.writer.record().next_number();
         self.writer.write(&Line::Begin { strand, what: What::Stage(order.facts.clone()) })?;
@@ -110,6 +120,18 @@ impl Work<'_> {
             Ok(()) => Ok(Settled::Done),
             Err(cause) => Err(self.unwind_after(strand, cause)),
         }
+    }
+
+    /// The staging mount was taken away by hand while the volume is published: it is mounted again, and nothing is unwound, since pods
+    /// use what is there. How it is undone is recorded already.
+    fn mend(&mut self, order: &StageOrder) -> Result<Settled, Failure> {
+        for step in &order.steps {
+            if matches!(step, Step::AttachFile(_) | Step::Mount(_) | Step::PlaceNode(_)) {
+                self.lease.apply(step.clone()).map_err(left_behind)?;
+            }
+        }
+        tracing::warn!(path = %order.facts.path, "a staging mount was gone while its volume was published; it is mounted again");
+        Ok(Settled::Done)
     }
 
     fn build(&mut self, strand: u32, order: &StageOrder) -> Result<(), Failure> {
@@ -149,7 +171,7 @@ impl Work<'_> {
         match decide(&evidence)? {
             Decision::Use => {
                 // The operator's word was for once, and for a blank volume: this one has become something.
-                if note.is_some_and(|note| note.state == FormatState::Allowed) {
+                if note.is_some_and(|note| matches!(note.state, FormatState::Allowed | FormatState::AllowedOverRemains)) {
                     self.engine.notes.write(&self.key, &device.backing, FormatState::Finished)?;
                 }
                 Ok(false)
@@ -185,37 +207,45 @@ impl Work<'_> {
             self.note_if_gone();
             return Ok(Settled::Already);
         }
-        self.refuse_if_published(staging, &observed)?;
+        if let Some(path) = self.published_elsewhere(staging, &observed) {
+            return Err(Failure::new(Reason::InUse, format!("the volume is still published at {path}; unpublish it there first")));
+        }
+        // Targets that the kernel no longer shows: somebody unmounted them by hand. What is left of them goes with the stage, or stays
+        // behind without holding it up.
+        if let Err(left) = self.unwind_publishes(|_| true) {
+            tracing::warn!("what is left of a publish does not go: {left}");
+        }
         match strand {
             Some(strand) => self.unwind(strand.number).map_err(left_behind)?,
             None => {
-                let is_elsewhere = !observed.mounts.is_empty()
-                    && [Access::Mount(Default::default()), Access::Block]
-                        .iter()
-                        .all(|access| self.seen_at(&observed, &lower::staged_at(access, staging)).is_empty());
-                if is_elsewhere {
-                    return Ok(Settled::Already);
-                }
-                let undos = vec![
-                    self.unmount_staged(&Access::Block, staging),
-                    self.unmount_staged(&Access::Mount(Default::default()), staging),
-                    Undo::Detach { volume: self.key },
-                ];
+                let Some(undos) = self.undos_seen(staging, &observed) else { return Ok(Settled::Already) };
                 self.undo_all(undos).map_err(left_behind)?;
             }
         }
         Ok(Settled::Done)
     }
 
-    /// A stage that is still shown at a target is not taken from under it.
-    fn refuse_if_published(&self, staging: &Place, observed: &Observed) -> Result<(), Failure> {
-        let (Some(folder), Some(node)) = (self.path(staging), self.path(&staging.join(lower::NODE_NAME))) else { return Ok(()) };
+    /// How a stage without a record is taken down: exactly what the kernel shows at the staging path, then the device. `None`: it is
+    /// mounted, but elsewhere. (What lies *in* a mounted volume under the name that a raw one's node would have is the user's.)
+    fn undos_seen(&self, staging: &Place, observed: &Observed) -> Option<Vec<Undo>> {
+        let mut undos = Vec::new();
+        if !self.seen_at(observed, staging).is_empty() {
+            undos.push(self.unmount_staged(&Access::Mount(Default::default()), staging));
+        } else if self.seen_at(observed, &staging.join(lower::NODE_NAME)).iter().any(|mount| mount.shows == Shows::Node) {
+            undos.push(self.unmount_staged(&Access::Block, staging));
+        } else if !observed.mounts.is_empty() {
+            return None;
+        }
+        undos.push(Undo::Detach { volume: self.key });
+        Some(undos)
+    }
+
+    /// A mount of the volume beneath our roots that is not its staging place: a stage is not taken from under it.
+    fn published_elsewhere(&self, staging: &Place, observed: &Observed) -> Option<String> {
+        let (folder, node) = (self.path(staging)?, self.path(&staging.join(lower::NODE_NAME))?);
         let roots = &self.engine.settings.roots;
         let other = observed.mounts.iter().find(|mount| mount.path != folder.as_str() && mount.path != node.as_str() && roots.place(&mount.path).is_ok());
-        match other {
-            Some(mount) => Err(Failure::new(Reason::InUse, format!("the volume is still published at {}; unpublish it there first", mount.path))),
-            None => Ok(()),
-        }
+        other.map(|mount| mount.path.clone())
     }
 }
 

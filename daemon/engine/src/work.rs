@@ -3,11 +3,15 @@
 use crate::engine::Engine;
 use crate::journal::Writer;
 use crate::pool::Lease;
-use crate::record::{Line, Strand, StrandState, What};
+use crate::record::{Line, PublishFacts, Strand, StrandState, What};
+use std::time::Duration;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
 use windlass_plan::paths::{HostPath, Place};
 use windlass_plan::step::{Observed, Outcome, SeenMount, Step, Undo, Usage};
+
+/// How long a step waits for its turn to run an external program.
+const PROGRAM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Work on one volume. One at a time: the caller holds the claim, the worker the lock.
 pub struct Work<'a> {
@@ -50,7 +54,12 @@ impl<'a> Work<'a> {
             self.writer.write(&Line::Undo { strand, step: name.to_owned(), undo })?;
             self.lease.volume_is_gone(false);
         }
-        let program = matches!(step, Step::Format(_) | Step::Check { .. }).then(|| self.engine.programs.enter());
+        let program = match step {
+            Step::Format(_) | Step::Check { .. } => Some(self.engine.programs.enter(PROGRAM_PATIENCE).ok_or_else(|| {
+                Failure::new(Reason::ProgramTimedOut, "every place for an external program (mkfs, e2fsck) is taken, perhaps by one that hangs; ask again")
+            })?),
+            _ => None,
+        };
         let outcome = self.lease.apply(step);
         drop(program);
         tracing::debug!(step = name, ?outcome, "step");
@@ -95,7 +104,8 @@ impl<'a> Work<'a> {
         match &undo {
             Undo::Unmount { place, .. } if failure.reason == Reason::BadPath => {
                 let observed = self.lease.observe(None)?;
-                if self.seen_at(&observed, place).is_empty() { Ok(()) } else { Err(failure) }
+                let is_known = self.path(place).is_some();
+                if is_known && self.seen_at(&observed, place).is_empty() { Ok(()) } else { Err(failure) }
             }
             _ => Err(failure),
         }
@@ -128,19 +138,42 @@ impl<'a> Work<'a> {
         self.writer.record().stage().cloned()
     }
 
-    /// Undoes what an earlier daemon left half built or half taken down.
-    pub(crate) fn finish_interrupted(&mut self) -> Result<(), Failure> {
-        let mut interrupted: Vec<(bool, u32)> = (self.writer.record().strands.iter())
+    /// Undoes what an earlier daemon, or an undo that failed, left half built or half taken down.
+    ///
+    /// What is left of a publish at another target than `target` is tried and, if it does not go, left: one folder that somebody put
+    /// files into must not hold up the whole volume.
+    pub(crate) fn finish_interrupted(&mut self, target: Option<&Place>) -> Result<(), Failure> {
+        let mut interrupted: Vec<(bool, u32, bool)> = (self.writer.record().strands.iter())
             .filter(|strand| strand.state != StrandState::Standing)
-            .map(|strand| (matches!(strand.what, What::Stage(_)), strand.number))
+            .map(|strand| match &strand.what {
+                What::Stage(_) => (true, strand.number, true),
+                What::Publish(facts) => (false, strand.number, target == Some(&facts.target)),
+            })
             .collect();
         // Publishes before the stage that they show.
-        interrupted.sort();
-        for (_, strand) in interrupted {
-            self.unwind(strand)
-                .map_err(|left| Failure::new(Reason::LeftBehind, format!("an earlier call was interrupted and could not be undone yet: {left}")))?;
+        interrupted.sort_unstable();
+        for (_, strand, must_go) in interrupted {
+            match self.unwind(strand) {
+                Err(left) if must_go => {
+                    return Err(Failure::new(Reason::LeftBehind, format!("an earlier call was interrupted and could not be undone yet: {left}")));
+                }
+                Err(left) => tracing::warn!("what is left of an earlier publish does not go yet: {left}"),
+                Ok(()) => {}
+            }
         }
         Ok(())
+    }
+
+    /// Takes down the strands of publishes that `is_meant`, all of them, and reports the first failure.
+    pub(crate) fn unwind_publishes(&mut self, is_meant: impl Fn(&PublishFacts) -> bool) -> Result<bool, Failure> {
+        let strands: Vec<u32> = self.writer.record().publishes().filter(|(_, facts)| is_meant(facts)).map(|(strand, _)| strand.number).collect();
+        let mut first = None;
+        for strand in &strands {
+            if let Err(failure) = self.unwind(*strand) {
+                first.get_or_insert(failure);
+            }
+        }
+        first.map_or(Ok(!strands.is_empty()), Err)
     }
 
     pub(crate) fn path(&self, place: &Place) -> Option<HostPath> {
@@ -153,9 +186,15 @@ impl<'a> Work<'a> {
         observed.mounts.iter().filter(|mount| path.as_ref().is_some_and(|path| path.as_str() == mount.path)).collect()
     }
 
-    /// Nothing of the volume is on this node, neither in the kernel nor in the journal.
+    /// Nothing of the volume is on this node: no device, and no stage in the journal. (A target folder that could not be removed, of a
+    /// volume that is gone otherwise, does not count.)
     pub fn is_absent(&mut self) -> Result<bool, Failure> {
         let observed = self.observe()?;
-        Ok(observed.devices.is_empty() && self.writer.record().strands.is_empty())
+        Ok(observed.devices.is_empty() && self.writer.record().stage().is_none())
+    }
+
+    /// Is anything recorded that a failure would leave behind?
+    pub fn holds_something(&self) -> bool {
+        self.writer.record().stage().is_some()
     }
 }

@@ -19,12 +19,14 @@ pub struct FormatNote {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FormatState {
-    /// mkfs may have run; nothing was mounted yet, so there is nothing of a user's on it.
+    /// mkfs may have run, in part or in whole. Says nothing about what came after: the volume may have been used raw, or elsewhere.
     Begun,
     /// mkfs succeeded. From here on it is never formatted again.
     Finished,
-    /// The operator allowed it once (`windlass volumes allow-format`).
+    /// The operator allowed it once, for a blank volume (`windlass volumes allow-format`).
     Allowed,
+    /// The operator allowed it once, over what an interrupted format left: data that no known format explains.
+    AllowedOverRemains,
 }
 
 /// What to do with a device before it is mounted.
@@ -60,26 +62,26 @@ pub struct Evidence<'a> {
 
 /// Decides, or says why neither will do and what the way out is.
 pub fn decide(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
-    // A source without a birth time could be another file with the same inode: a note about it then only ever forbids.
     // The operator's word is about the volume, whatever file or image is behind it now; it counts for blank devices alone.
     let note = evidence.note.filter(|note| note.state == FormatState::Allowed || note.backing == *evidence.backing);
     let state = note.map(|note| note.state);
-    let may_repeat = evidence.backing.born_ns != 0;
     match evidence.probe {
-        Probe::Holds { kind: Some(kind), .. } if *kind == evidence.kind && state != Some(FormatState::Begun) => Ok(Decision::Use),
+        // What is there and whole is never formatted over, whatever a note says: a note cannot know who else has written since.
+        Probe::Holds { kind: Some(kind), .. } if *kind == evidence.kind => Ok(Decision::Use),
         _ if evidence.writable == Writable::ReadOnly => refuse_read_only(evidence),
-        Probe::Unknown { why } if state != Some(FormatState::Begun) => {
-            Err(Failure::new(Reason::CannotTell, format!("cannot tell what is on the volume, so it is neither formatted nor mounted: {why}")))
-        }
-        // Begun and not finished: what is there was left by our own mkfs, which nobody has mounted since.
-        Probe::Holds { .. } | Probe::Unknown { .. } if state == Some(FormatState::Begun) && may_repeat && evidence.content == Content::Blank => {
-            Ok(Decision::Format { because: "an earlier format of this volume was begun here and not finished, and it was never mounted".to_owned() })
-        }
         Probe::Holds { what, .. } => {
             Err(Failure::new(Reason::HoldsOtherContent, format!("the volume holds {what}, not {}; it is left untouched", evidence.kind)))
         }
+        Probe::Unknown { why } if state == Some(FormatState::AllowedOverRemains) => {
+            Ok(Decision::Format { because: format!("the operator allowed it over what an interrupted format left ({why})") })
+        }
         Probe::Unknown { why } => {
-            Err(Failure::new(Reason::CannotTell, format!("cannot tell what is on the volume, so it is neither formatted nor mounted: {why}")))
+            let hint = if state == Some(FormatState::Begun) {
+                "; a format was begun here and interrupted: if nothing else has written to the volume since, `windlass volumes allow-format ID` lets it be formatted"
+            } else {
+                ""
+            };
+            Err(Failure::new(Reason::CannotTell, format!("cannot tell what is on the volume, so it is neither formatted nor mounted: {why}{hint}")))
         }
         Probe::Blank { proof } => decide_blank(evidence, state, proof),
     }
@@ -87,7 +89,7 @@ pub fn decide(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
 
 fn decide_blank(evidence: &Evidence<'_>, state: Option<FormatState>, proof: &str) -> Result<Decision, Failure> {
     let way_out = "if it may be formatted, say so with `windlass volumes allow-format ID`";
-    if state == Some(FormatState::Allowed) {
+    if matches!(state, Some(FormatState::Allowed | FormatState::AllowedOverRemains)) {
         return Ok(Decision::Format { because: format!("the operator allowed it, and {proof}") });
     }
     if state == Some(FormatState::Finished) {
@@ -139,13 +141,12 @@ mod tests {
     #[test]
     fn only_proof_formats() {
         use Content::{Blank, Copy};
-        use FormatState::{Allowed, Begun, Finished};
+        use FormatState::{Allowed, AllowedOverRemains, Begun, Finished};
         use Writable::{ReadOnly, ReadWrite};
         let ext4 = holds("ext4", Some(FilesystemKind::Ext4));
         let xfs = holds("xfs", Some(FilesystemKind::Xfs));
         let luks = holds("crypto_LUKS", None);
         let other = Backing { inode: 9, ..BACKING };
-        let ageless = Backing { born_ns: 0, ..BACKING };
         for (probe, content, is_ours, note, writable, want) in [
             (&blank(), Blank, true, None, ReadWrite, Ok(true)),
             (&blank(), Blank, true, None, ReadOnly, Err(Reason::HoldsOtherContent)),
@@ -160,17 +161,21 @@ mod tests {
             (&ext4, Copy, false, None, ReadOnly, Ok(false)),
             (&ext4, Blank, true, Some((BACKING, Finished)), ReadWrite, Ok(false)),
             (&ext4, Blank, true, Some((BACKING, Allowed)), ReadWrite, Ok(false)),
-            (&ext4, Blank, true, Some((BACKING, Begun)), ReadWrite, Ok(true)),
-            (&ext4, Copy, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::HoldsOtherContent)),
-            (&ext4, Blank, true, Some((BACKING, Begun)), ReadOnly, Err(Reason::HoldsOtherContent)),
+            (&ext4, Blank, true, Some((BACKING, Begun)), ReadWrite, Ok(false)),
+            (&ext4, Copy, true, Some((BACKING, Begun)), ReadWrite, Ok(false)),
+            (&ext4, Blank, true, Some((BACKING, AllowedOverRemains)), ReadWrite, Ok(false)),
+            (&ext4, Blank, true, Some((BACKING, Begun)), ReadOnly, Ok(false)),
             (&xfs, Blank, true, None, ReadWrite, Err(Reason::HoldsOtherContent)),
+            (&xfs, Blank, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::HoldsOtherContent)),
             (&luks, Blank, true, Some((BACKING, Allowed)), ReadWrite, Err(Reason::HoldsOtherContent)),
-            (&luks, Blank, true, Some((other, Begun)), ReadWrite, Err(Reason::HoldsOtherContent)),
+            (&luks, Blank, true, Some((BACKING, AllowedOverRemains)), ReadWrite, Err(Reason::HoldsOtherContent)),
             (&unknown(), Blank, true, None, ReadWrite, Err(Reason::CannotTell)),
             (&unknown(), Blank, true, Some((BACKING, Allowed)), ReadWrite, Err(Reason::CannotTell)),
             (&unknown(), Blank, true, Some((BACKING, Finished)), ReadWrite, Err(Reason::CannotTell)),
-            (&unknown(), Blank, true, Some((BACKING, Begun)), ReadWrite, Ok(true)),
-            (&unknown(), Blank, true, Some((ageless, Begun)), ReadWrite, Err(Reason::CannotTell)),
+            (&unknown(), Blank, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::CannotTell)),
+            (&unknown(), Blank, true, Some((BACKING, AllowedOverRemains)), ReadWrite, Ok(true)),
+            (&unknown(), Blank, true, Some((BACKING, AllowedOverRemains)), ReadOnly, Err(Reason::HoldsOtherContent)),
+            (&unknown(), Blank, true, Some((other, AllowedOverRemains)), ReadWrite, Err(Reason::CannotTell)),
         ] {
             let got = check(probe, content, is_ours, note.clone(), writable);
             assert_eq!(got, want, "{probe:?} {content:?} ours={is_ours} note={note:?} {writable:?}");

@@ -133,7 +133,15 @@ pub(super) fn allow_format(house: &Arc<House>, driver: Option<&str>, volume: &st
     if engine.has_record(driver, &volume) {
         return Err(format!("volume {volume} is staged on this node; unstage it first"));
     }
-    // The word counts for whatever is behind the volume, as long as that is blank: no identity belongs to it.
-    let anything = Backing { device: 0, inode: 0, born_ns: 0 };
-    engine.notes().write(&engine.key(driver, &volume), &anything, FormatState::Allowed).map_err(|failure| failure.to_string())
+    let claimed = served.volume(&volume);
+    let Some(_claim) = house.claims.claim_own(&claimed, "allow-format") else { return Err(format!("a call works on volume {volume}; try again")) };
+    let key = engine.key(driver, &volume);
+    let text = |failure: windlass_plan::failure::Failure| failure.to_string();
+    let (backing, state) = match engine.notes().read(&key).map_err(text)? {
+        // What an interrupted format left on this very file may be formatted over.
+        Some(note) if matches!(note.state, FormatState::Begun | FormatState::AllowedOverRemains) => (note.backing, FormatState::AllowedOverRemains),
+        // Otherwise the word counts for whatever is behind the volume, as long as that is blank: no identity belongs to it.
+        _ => (Backing { device: 0, inode: 0, born_ns: 0 }, FormatState::Allowed),
+    };
+    engine.notes().write(&key, &backing, state).map_err(text)
 }

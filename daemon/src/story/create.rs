@@ -19,14 +19,20 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
         source: request.source,
         topology: request.topology,
     };
+    let mut is_claimed = false;
     loop {
         let (answer, sources) = call(served, &generation, PluginCall::CreateVolume(facts.clone()))?;
         let PluginAnswer::Volume(mut volume) = answer else { return Err(OTHER_ANSWER) };
         check(&volume, &facts)?;
         // From here on the volume's id is claimed as well. Where a delete had it meanwhile, what was just said may be gone: ask again.
         let key = Claimed::Volume(served.driver.name().clone(), volume.volume.clone());
-        if !claim.holds(&key) && claim.add(key) {
-            continue;
+        if !claim.holds(&key) {
+            if std::mem::replace(&mut is_claimed, true) {
+                return Err(Refused::Contract("it gives one name two different ids"));
+            }
+            if claim.add(key) {
+                continue;
+            }
         }
         match &sources[..] {
             [] => {}

@@ -4,9 +4,12 @@ use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
 use crate::story::{attach, place, require_source};
+use windlass_engine::Work;
 use windlass_engine::record::StageFacts;
 use windlass_engine::stage::StageOrder;
+use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::lower;
+use windlass_plan::paths::Place;
 use windlass_plan::request::{Call, StageVolume, UnstageVolume};
 
 pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> Result<Answer, Refused> {
@@ -19,7 +22,15 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
         // Nothing will be done. The look tells the lease whether anything of the volume is here, or its lock can go.
         Err(_) => drop(work.is_absent()?),
     }
-    let (plan, source) = attach(served, &request, |source| require_source(&mut work, source))?;
+    stage_anew(served, request, staging, &mut work).map_err(|refused| {
+        // The volume is still published, and only its staging mount is gone: kubelet must not take a refusal for "nothing is here".
+        if work.holds_something() { Failure::new(Reason::LeftBehind, format!("{refused}; the volume is still published here")).into() } else { refused }
+    })?;
+    Ok(Answer::Done)
+}
+
+fn stage_anew(served: &Served, request: StageVolume, staging: Result<Place, Refused>, work: &mut Work<'_>) -> Result<(), Refused> {
+    let (plan, source) = attach(served, &request, |source| require_source(work, source))?;
     // A path is looked at after the volume is known: whoever asks for nothing learns that first.
     let staging = staging?;
     let facts = StageFacts {
@@ -31,7 +42,7 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
     };
     let steps = lower::stage(served.engine()?.key(served.driver.name(), &request.volume), &plan, &request.capability, &facts.staging);
     work.stage(StageOrder { facts, steps, content: plan.content, is_ours: plan.is_ours })?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// No plugin, no secret, no connection (law 4). Of a volume that was never here: OK.
