@@ -41,6 +41,11 @@ pub fn write<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), Frame
 
 /// Reads one message of at most `limit` bytes; a longer one is refused before any of it is read.
 pub fn read<T: DeserializeOwned>(from: &mut impl Read, limit: usize) -> Result<T, FrameError> {
+    read_counted(from, limit).map(|(message, _)| message)
+}
+
+/// The same, with the message's length on the wire.
+pub fn read_counted<T: DeserializeOwned>(from: &mut impl Read, limit: usize) -> Result<(T, usize), FrameError> {
     let mut length = [0; 4];
     read_exact(from, &mut length)?;
     let length = u32::from_le_bytes(length) as usize;
@@ -49,7 +54,7 @@ pub fn read<T: DeserializeOwned>(from: &mut impl Read, limit: usize) -> Result<T
     }
     let mut bytes = vec![0; length];
     read_exact(from, &mut bytes)?;
-    postcard::from_bytes(&bytes).map_err(FrameError::Malformed)
+    postcard::from_bytes(&bytes).map(|message| (message, length)).map_err(FrameError::Malformed)
 }
 
 fn read_exact(from: &mut impl Read, into: &mut [u8]) -> Result<(), FrameError> {
