@@ -150,7 +150,9 @@ fn sweep(verb: Verb, capability: &VolumeCapability, lines: u32) {
                 died += 1;
             }
             if journal == Journal::Lost {
-                std::fs::remove_dir_all(daemon.path("run/journal")).unwrap();
+                for entry in std::fs::read_dir(daemon.path("run/journal")).unwrap() {
+                    std::fs::remove_file(entry.unwrap().path()).unwrap();
+                }
             }
             daemon.set_env(Vec::new());
             daemon.start_again();

@@ -58,14 +58,18 @@ impl Scene {
     fn waits(&self, what: &str, call: impl FnOnce() -> Result<(), Status> + Send) -> Status {
         let (is_over, lives) = (AtomicBool::new(false), AtomicU32::new(0));
         let status = std::thread::scope(|scope| {
-            scope.spawn(|| while !is_over.load(Ordering::Relaxed) {
-                live(&self.daemon, lives.fetch_add(1, Ordering::Relaxed));
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    live(&self.daemon, lives.fetch_add(1, Ordering::Relaxed));
+                }
             });
-            scope.spawn(|| while !is_over.load(Ordering::Relaxed) {
-                for driver in [&self.hung, &*self.daemon] {
-                    let asked = Instant::now();
-                    let answer = driver.probe();
-                    assert!(matches!(answer, Ok(true)), "Probe: {answer:?}, {:?} after it was asked", asked.elapsed());
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for driver in [&self.hung, &*self.daemon] {
+                        let asked = Instant::now();
+                        let answer = driver.probe();
+                        assert!(matches!(answer, Ok(true)), "Probe: {answer:?}, {:?} after it was asked", asked.elapsed());
+                    }
                 }
             });
             let end = AtEnd(&is_over);
@@ -155,7 +159,7 @@ fn state(pid: &str) -> char {
 
 /// Another volume lives its life.
 fn live(daemon: &Daemon, n: u32) {
-    let capability = if n % 2 == 0 { block(Mode::SingleNodeWriter) } else { mount_as("ext4", Mode::SingleNodeWriter, &[]) };
+    let capability = if n.is_multiple_of(2) { block(Mode::SingleNodeWriter) } else { mount_as("ext4", Mode::SingleNodeWriter, &[]) };
     let volume = Volume::create(daemon, &format!("other-{n}"), capability, 16).unwrap();
     volume.stage(daemon).unwrap();
     volume.publish(daemon, 0).unwrap();

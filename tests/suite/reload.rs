@@ -89,9 +89,7 @@ fn loop_a_hundred_reloads_in_a_minute_under_load_fail_no_call() {
 
 /// Of all generations, the one that serves has a process, and no other.
 fn assert_one_plugin_process(daemon: &Daemon) {
-    eventually("the end of the old plugin processes", || {
-        (process::roles(daemon.pid(), "plugin-host").len() <= 1).then_some(())
-    });
+    eventually("the end of the old plugin processes", || (process::roles(daemon.pid(), "plugin-host").len() <= 1).then_some(()));
 }
 
 #[test]
@@ -243,7 +241,9 @@ fn plugin_an_edited_drivers_file_starts_a_new_generation_and_a_wrong_one_is_refu
     eventually("the new configuration", || (status(&daemon, DRIVER)["generation"] == 2).then_some(()));
     let two = Volume::create(&daemon, "two", block(Mode::SingleNodeWriter), 2).map(drop).unwrap_err();
     assert_eq!(two.code(), tonic::Code::OutOfRange, "{two:?}");
-    for (wrong, because) in [("[limitz]\n", "limitz"), ("[limits]\nmemory = 1\n", "memory_mib"), ("[limits]\ncall_ms = 1\n", "limits.call_ms"), ("][", "expected")] {
+    for (wrong, because) in
+        [("[limitz]\n", "limitz"), ("[limits]\nmemory = 1\n", "memory_mib"), ("[limits]\ncall_ms = 1\n", "limits.call_ms"), ("][", "expected")]
+    {
         daemon.write_driver(DRIVER, wrong);
         let reason = eventually(because, || status(&daemon, DRIVER)["refused"].as_str().filter(|reason| reason.contains(because)).map(str::to_owned));
         assert!(reason.contains(&format!("{DRIVER}.toml")), "the reason names the file: {reason}");

@@ -1,8 +1,8 @@
 //! A file system of one file that stops answering when it is told to: a disk that hangs, and heals.
 
 use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr,
-    ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
+    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 use nix::fcntl::FallocateFlags;
 use nix::unistd::Whence;
@@ -92,7 +92,8 @@ impl Disk {
         let shared = self.shared.clone();
         std::thread::spawn(move || {
             let state = shared.lock();
-            let (mut state, waited) = shared.healed.wait_timeout_while(state, WATCHDOG, |state| state.hang.is_some() || state.flushes_until_hang.is_some()).expect("no panic");
+            let (mut state, waited) =
+                shared.healed.wait_timeout_while(state, WATCHDOG, |state| state.hang.is_some() || state.flushes_until_hang.is_some()).expect("no panic");
             state.was_watchdog |= waited.timed_out();
             drop(state);
             shared.heal();
@@ -112,7 +113,7 @@ impl Disk {
 
     /// Unmounts it, which fails while anything has it open.
     pub(super) fn close(mut self) {
-        harness::eventually("the disk's unmount", || nix::mount::umount(&self.folder).ok());
+        harness::eventually("the disk's unmount", || nix::mount::umount2(&self.folder, nix::mount::MntFlags::UMOUNT_NOFOLLOW).ok());
         if let Some(session) = self.session.take() {
             session.join().expect("the session ends");
         }
@@ -262,18 +263,7 @@ impl Filesystem for OneFile {
         });
     }
 
-    fn write(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        data: &[u8],
-        _: WriteFlags,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
+    fn write(&self, _: &Request, _: INodeNo, _: FileHandle, offset: u64, data: &[u8], _: WriteFlags, _: OpenFlags, _: Option<LockOwner>, reply: ReplyWrite) {
         let (file, data) = (self.file.clone(), data.to_owned());
         self.data(move || match file.write_all_at(&data, offset) {
             Ok(()) => reply.written(data.len() as u32),

@@ -27,7 +27,7 @@ impl Tally {
             if self.is_over.load(Ordering::Relaxed) {
                 return;
             }
-            let capability = if (caller + n) % 4 == 0 { mount_as("ext4", Mode::SingleNodeWriter, &[]) } else { block(Mode::SingleNodeWriter) };
+            let capability = if (caller + n).is_multiple_of(4) { mount_as("ext4", Mode::SingleNodeWriter, &[]) } else { block(Mode::SingleNodeWriter) };
             if let Some(volume) = self.count("create", Volume::create(driver, &format!("load-{caller}-{n}"), capability, 16)) {
                 self.live(driver, &volume);
                 self.count("delete", volume.delete(driver));
