@@ -1,15 +1,18 @@
 //! Binds a loop device to a volume's file: by descriptor, with direct I/O, marked with the volume's key.
 
+use crate::detach;
 use crate::device::{self, DeviceError, Held};
 use crate::free;
 use crate::mark;
 use crate::roots;
+use crate::sole::{Sought, Turn};
 use crate::sys::{self, LoopInfo};
 use crate::words;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
 use windlass_plan::paths::HostPath;
@@ -21,6 +24,9 @@ const SECTOR: u32 = 512;
 
 /// How often somebody may take the free device before us.
 const TRIES: u32 = 100;
+
+/// How long somebody else may be at binding the same file.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A file that cannot be attached.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,15 @@ pub(crate) enum AttachError {
     Size { folder: HostPath, file: String, size: u64 },
     #[error("{folder}/{file} is attached already, by {device}, which is not this volume's")]
     Attached { folder: HostPath, file: String, device: String },
+    #[error("{folder}/{file} is being attached by somebody else, or locked; ask again when that has ended")]
+    Locked { folder: HostPath, file: String },
+    #[error("cannot lock {folder}/{file}")]
+    Lock {
+        folder: HostPath,
+        file: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("the volume is attached as {device} from another file")]
     OtherFile { device: String },
     #[error("the volume is attached as {device}, {is}, and is wanted {wanted}; unstage it first")]
@@ -100,13 +115,14 @@ impl From<AttachError> for Failure {
             AttachError::Folder { ref source, .. } if source.kind() == io::ErrorKind::NotFound => Reason::SourceMissing,
             AttachError::NotPlain { .. } | AttachError::OtherVolume => Reason::NotOurs,
             AttachError::Size { .. } => Reason::OutOfRange,
-            AttachError::Attached { .. } => Reason::InUse,
+            AttachError::Attached { .. } | AttachError::Locked { .. } => Reason::InUse,
             AttachError::OtherFile { .. } | AttachError::OtherMode { .. } => Reason::Incompatible,
             AttachError::OtherSize { .. } => Reason::IdentityChanged,
             AttachError::Control { .. } => Reason::MissingPrivilege,
             AttachError::NoneFree { .. } | AttachError::Outrun => Reason::Exhausted,
             AttachError::Folder { ref source, .. }
             | AttachError::Open { ref source, .. }
+            | AttachError::Lock { ref source, .. }
             | AttachError::Flush { ref source, .. }
             | AttachError::Bind { ref source, .. }
             | AttachError::Prepare { ref source, .. } => words::reason(source),
@@ -130,6 +146,7 @@ pub(crate) fn attach(volume: VolumeKey, wish: &AttachFile) -> Result<Held, Attac
         return Err(AttachError::OtherVolume);
     }
     let source = Source::open(wish)?;
+    let _turn = source.turn()?;
     if let Some(held) = source.find_device(volume)? {
         return Ok(held);
     }
@@ -142,7 +159,7 @@ struct Source<'a> {
     file: File,
     identity: Backing,
     size: u64,
-    path: Vec<u8>,
+    sought: Sought,
 }
 
 /// Finds the file without opening its content: a fifo or a device of that name is never touched.
@@ -172,13 +189,18 @@ fn find(folder: &HostPath, name: &str) -> Result<(OwnedFd, sys::Stat), AttachErr
     Ok((file, seen))
 }
 
+fn all_names() -> Result<Vec<String>, DeviceError> {
+    mark::all_names().map_err(|source| DeviceError::Survey(mark::SurveyError { source }))
+}
+
 impl<'a> Source<'a> {
     fn open(wish: &'a AttachFile) -> Result<Self, AttachError> {
         let (found, seen) = find(&wish.folder, &wish.name)?;
         let open = |source| AttachError::Open { folder: wish.folder.clone(), file: wish.name.clone(), source };
         let path = roots::path_of(found.as_fd()).map_err(open)?;
         let file = device::reopen(found.as_fd(), wish.writable == Writable::ReadWrite).map_err(open)?;
-        let source = Self { wish, file, identity: device::backing_of(&seen), size: seen.size, path };
+        let sought = Sought::new(&file, path).map_err(open)?;
+        let source = Self { wish, file, identity: device::backing_of(&seen), size: seen.size, sought };
         if source.size == 0 || !source.size.is_multiple_of(u64::from(SECTOR)) {
             let (folder, file) = source.names();
             return Err(AttachError::Size { folder, file, size: source.size });
@@ -190,22 +212,55 @@ impl<'a> Source<'a> {
         (self.wish.folder.clone(), self.wish.name.clone())
     }
 
+    /// The turn to bind the file. Until it is dropped nobody else looks for its devices, or binds one.
+    fn turn(&self) -> Result<Turn, AttachError> {
+        let own = device::reopen(self.file.as_fd(), self.wish.writable == Writable::ReadWrite);
+        let turn = own.and_then(|own| Turn::take(own, PATIENCE)).map_err(|source| {
+            let (folder, file) = self.names();
+            AttachError::Lock { folder, file, source }
+        })?;
+        turn.ok_or_else(|| {
+            let (folder, file) = self.names();
+            AttachError::Locked { folder, file }
+        })
+    }
+
     /// The device that shows this file for this volume already. The file shown by somebody else's: a failure.
     fn find_device(&self, volume: VolumeKey) -> Result<Option<Held>, AttachError> {
         let mut found = None;
-        for name in mark::all_names().map_err(|source| DeviceError::Survey(mark::SurveyError { source }))? {
-            if mark::of_name(&name) == Some(volume.short()) {
-                let Some(held) = Held::open(&name, volume)? else { continue };
+        for name in all_names()? {
+            if mark::of_name(&name) == Some(volume.short())
+                && let Some(held) = Held::open(&name, volume)?
+            {
                 if (held.device.backing.device, held.device.backing.inode) != (self.identity.device, self.identity.inode) {
                     return Err(AttachError::OtherFile { device: name });
                 }
-                found.get_or_insert(held);
-            } else if mark::backing_of(&name).is_some_and(|path| path == self.path) {
-                let (folder, file) = self.names();
-                return Err(AttachError::Attached { folder, file, device: name });
+                if let Some(Held { device: first, .. }) = found.replace(held) {
+                    return Err(DeviceError::Several { count: 2, names: format!("{}, {name}", first.name) }.into());
+                }
+            } else if self.sought.is_below(&name) {
+                return Err(self.attached(name));
             }
         }
         found.map(|held| self.take_up(held)).transpose()
+    }
+
+    fn attached(&self, device: String) -> AttachError {
+        let (folder, file) = self.names();
+        AttachError::Attached { folder, file, device }
+    }
+
+    /// Looks again, now that the device shows: somebody who takes no turn (`losetup`) may have bound the file at the same time. Two
+    /// devices with two caches spoil what is in the file, so then ours goes, which nobody has used yet.
+    fn alone(&self, volume: VolumeKey, held: Held) -> Result<Held, AttachError> {
+        let is_other = |name: &String| *name != held.device.name && self.sought.is_below(name);
+        let Some(other) = all_names()?.into_iter().find(is_other) else { return Ok(held) };
+        let device = held.path();
+        drop(held);
+        if let Err(error) = detach::detach(volume) {
+            tracing::warn!(device, %error, "a second device of one file does not go yet; undoing the step tries again");
+        }
+        Err(self.attached(other))
     }
 
     /// A device that was bound earlier: the right way round, and as large as its file is by now.
@@ -242,7 +297,7 @@ impl<'a> Source<'a> {
                 bound = sys::loop_configure(&node, &self.file, SECTOR, info);
             }
             match bound {
-                Ok(()) => return self.prepare(volume, &free.name, node),
+                Ok(()) => return self.alone(volume, self.prepare(volume, &free.name, node)?),
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => continue,
                 Err(source) => {
                     let (folder, file) = self.names();
@@ -300,5 +355,31 @@ impl<'a> Source<'a> {
         }
         held.backing = Some(self.file.try_clone().map_err(prepare("keep the file of"))?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windlass_plan::ids::{DriverName, VolumeId};
+
+    #[test]
+    fn loop_a_device_that_turns_out_to_be_the_second_of_its_file_goes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("volume");
+        File::create_new(&path).unwrap().set_len(1 << 20).unwrap();
+        let volume = VolumeKey::derive(path.to_str().unwrap(), &DriverName::parse("d").unwrap(), &VolumeId::parse("v").unwrap());
+        let above = HostPath::parse(path.parent().unwrap().to_str().unwrap()).unwrap();
+        let wish = AttachFile { volume, folder: above, name: "volume".into(), writable: Writable::ReadWrite };
+        let source = Source::open(&wish).unwrap();
+        let held = source.bind(volume).unwrap();
+        let held = source.alone(volume, held).unwrap();
+        let theirs = std::process::Command::new("losetup").args(["-f", "--show"]).arg(&path).output().unwrap();
+        let theirs = String::from_utf8(theirs.stdout).unwrap();
+        let refused = source.alone(volume, held).unwrap_err();
+        assert!(std::process::Command::new("losetup").args(["-d", theirs.trim()]).status().unwrap().success());
+        assert!(refused.to_string().contains(theirs.trim().trim_start_matches("/dev/")), "{refused}");
+        assert_eq!(Failure::from(refused).reason, Reason::InUse);
+        assert_eq!(mark::candidates(volume).unwrap(), Vec::<String>::new());
     }
 }

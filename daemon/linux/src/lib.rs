@@ -28,6 +28,7 @@ mod mountinfo;
 mod privileges;
 mod program;
 mod roots;
+mod sole;
 mod sys;
 mod target;
 mod words;

@@ -186,7 +186,7 @@ impl Parent {
 }
 
 /// The id of the mount that a descriptor is on: told by the kernel's own bookkeeping, without a question to the file system.
-fn mount_id(file: BorrowedFd<'_>) -> io::Result<u64> {
+pub(crate) fn mount_id(file: BorrowedFd<'_>) -> io::Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
     id.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "fdinfo has no mnt_id"))

@@ -148,12 +148,22 @@ impl<'a> Volume<'a> {
     }
 
     pub(crate) fn lease(&self) -> Lease<'a> {
-        let locks = host(&self.bench.path("locks"));
+        self.lease_in("locks")
+    }
+
+    /// As another daemon would, which keeps its locks elsewhere.
+    pub(crate) fn lease_in(&self, locks: &str) -> Lease<'a> {
+        let locks = host(&self.bench.path(locks));
         Lease::take(&self.bench.roots, &self.bench.tools, &locks, self.key, Duration::from_secs(30)).unwrap()
     }
 
     pub(crate) fn attach(&self, writable: Writable) -> Step {
-        Step::AttachFile(AttachFile { volume: self.key, folder: host(&self.bench.path("files")), name: self.name.clone(), writable })
+        self.attach_from("files", writable)
+    }
+
+    /// The same, with the folder of the volume's file reached by another way.
+    pub(crate) fn attach_from(&self, folder: &str, writable: Writable) -> Step {
+        Step::AttachFile(AttachFile { volume: self.key, folder: host(&self.bench.path(folder)), name: self.name.clone(), writable })
     }
 
     pub(crate) fn attached(&self, lease: &mut Lease<'_>, writable: Writable) -> Device {

@@ -6,4 +6,5 @@ mod grow;
 mod life;
 mod places;
 mod read_only;
+mod sole;
 mod teardown;
