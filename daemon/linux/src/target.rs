@@ -4,7 +4,7 @@ use crate::roots::{Parent, PlaceError, Sight};
 use crate::sys;
 use crate::words;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::step::TargetKind;
 
@@ -13,6 +13,8 @@ use windlass_plan::step::TargetKind;
 pub(crate) enum TargetError {
     #[error("{path} exists and is not {}", wanted(*kind))]
     OtherKind { path: String, kind: TargetKind },
+    #[error("{path} exists and is not empty; what is in it would be hidden, so nothing is mounted over it: empty it, or name another path")]
+    Full { path: String },
     #[error("cannot make {path}")]
     Make {
         path: String,
@@ -45,7 +47,7 @@ impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Self {
         let reason = match error {
             TargetError::Place(error) => return error.into(),
-            TargetError::OtherKind { .. } => Reason::BadPath,
+            TargetError::OtherKind { .. } | TargetError::Full { .. } => Reason::BadPath,
             TargetError::NotEmpty { .. } => Reason::LeftBehind,
             TargetError::Overtaken { .. } => Reason::ForeignMount,
             TargetError::Make { ref source, .. } | TargetError::Remove { ref source, .. } => words::reason(source),
@@ -54,7 +56,7 @@ impl From<TargetError> for Failure {
     }
 }
 
-/// Makes the target where nothing is; one of the right kind that is there already will do.
+/// Makes the target where nothing is; an empty one of the right kind that is there already will do.
 pub(crate) fn make(parent: &Parent, kind: TargetKind) -> Result<OwnedFd, TargetError> {
     let path = || parent.path.clone();
     let made = match kind {
@@ -71,20 +73,31 @@ pub(crate) fn make(parent: &Parent, kind: TargetKind) -> Result<OwnedFd, TargetE
         _ => {}
     }
     match parent.look()? {
-        Sight::Plain(target) if is_fit(&target, kind).map_err(|source| TargetError::Make { path: path(), source })? => Ok(target),
-        Sight::Plain(_) => Err(TargetError::OtherKind { path: path(), kind }),
+        Sight::Plain(target) => match fitness(&target, kind).map_err(|source| TargetError::Make { path: path(), source })? {
+            Fitness::Fit => Ok(target),
+            Fitness::Full => Err(TargetError::Full { path: path() }),
+            Fitness::OtherKind => Err(TargetError::OtherKind { path: path(), kind }),
+        },
         Sight::Mounted(..) => Err(TargetError::Overtaken { path: path() }),
         Sight::Nothing => Err(PlaceError::Restless { path: path() }.into()),
     }
 }
 
-fn is_fit(target: &OwnedFd, kind: TargetKind) -> io::Result<bool> {
+/// Whether a mount may be placed on what is there.
+enum Fitness {
+    Fit,
+    Full,
+    OtherKind,
+}
+
+fn fitness(target: &OwnedFd, kind: TargetKind) -> io::Result<Fitness> {
     let seen = sys::stat(target.as_fd())?;
-    Ok(match kind {
-        TargetKind::Folder => seen.is(libc::S_IFDIR),
-        TargetKind::File => seen.is(libc::S_IFREG) && seen.size == 0,
-        TargetKind::Either => false,
-    })
+    let is_empty = match kind {
+        TargetKind::Folder if seen.is(libc::S_IFDIR) => std::fs::read_dir(format!("/proc/self/fd/{}", target.as_raw_fd()))?.next().transpose()?.is_none(),
+        TargetKind::File if seen.is(libc::S_IFREG) => seen.size == 0,
+        _ => return Ok(Fitness::OtherKind),
+    };
+    Ok(if is_empty { Fitness::Fit } else { Fitness::Full })
 }
 
 /// Removes what a step made. False: it was not there.

@@ -160,6 +160,29 @@ fn loop_targets_that_exist_serve_if_they_are_of_the_kind() {
     volume.gone(lease, &[(&folder, Some(TargetKind::Folder)), (&staging, None)]);
 }
 
+/// What is in the target would be hidden by the mount, and the target could not be removed with it.
+#[test]
+fn loop_a_target_with_content_is_refused_before_anything_is_mounted_on_it() {
+    let bench = Bench::new();
+    let volume = bench.volume("volume", 64 * MIB);
+    let (staging, full) = (bench.folder("staging"), bench.folder("full"));
+    fs::write(bench.at(&full).join("theirs"), "kept").unwrap();
+    fs::write(bench.path("root/file"), "kept").unwrap();
+    let mut lease = volume.lease();
+    volume.staged(&mut lease, Ext4, &staging);
+    for (step, at) in [(bind(&staging, &full, TargetKind::Folder, Writable::ReadWrite), &full), (place_node(&place("file")), &place("file"))] {
+        let refused = lease.apply(&step).unwrap_err();
+        assert!(refused.reason == Reason::BadPath && refused.text.contains("not empty"), "{refused}");
+        assert!(mounts(&bench.at(at)).is_empty());
+    }
+    assert_eq!(fs::read_to_string(bench.at(&full).join("theirs")).unwrap(), "kept");
+    assert_eq!(fs::read_to_string(bench.path("root/file")).unwrap(), "kept");
+    // Emptied, it serves.
+    fs::remove_file(bench.at(&full).join("theirs")).unwrap();
+    assert_eq!(lease.apply(&bind(&staging, &full, TargetKind::Folder, Writable::ReadWrite)), Ok(Outcome::Done));
+    volume.gone(lease, &[(&full, Some(TargetKind::Folder)), (&staging, None)]);
+}
+
 #[test]
 fn loop_a_root_may_be_a_symlink_itself() {
     let bench = Bench::new();
