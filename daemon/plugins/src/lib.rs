@@ -8,5 +8,6 @@ pub mod compile;
 pub mod component;
 pub mod driver;
 pub mod generation;
+mod places;
 pub mod process;
 pub mod watch;

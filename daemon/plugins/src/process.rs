@@ -1,20 +1,22 @@
 //! One plugin process: started on the first call, shared by all calls of its generation, ended when nobody has called for a while.
 
-use crate::child::{Binary, end};
+use crate::child::{Binary, Mortal};
+use crate::places::Places;
 use std::fs::File;
-use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use windlass_plan::effect::{Effect, EffectAnswer, EffectError};
 use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall};
 use windlass_wire::frame;
 use windlass_wire::mux::{Mux, WaitError};
-use windlass_wire::plugin::{FromPlugin, Level, Setup, ToPlugin};
+use windlass_wire::plugin::{FromPlugin, Level, Limits, Setup, ToPlugin};
 
 /// How long a process may take to shut itself in and load its code.
 const START: Duration = Duration::from_secs(10);
 /// What a call may take longer than its own limit, for the way there and back, before it is given up.
 const GRACE: Duration = Duration::from_secs(1);
+/// Log lines of one call that are believed; an honest process stops earlier.
+const LOG_LINES: u32 = 256;
 
 /// How to start the process of one generation.
 pub struct Launcher {
@@ -78,17 +80,17 @@ struct State {
 
 struct Running {
     mux: Mux<ToPlugin, FromPlugin>,
-    child: Mutex<Option<Child>>,
-    pid: u32,
+    process: Mortal,
+    places: Places,
     missing_walls: Vec<String>,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = self.child.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            end(child);
-        }
-    }
+/// Why a call ended without an answer.
+enum Ended {
+    /// The plugin failed, and its process works as it should.
+    Failed(CallFailure),
+    /// The process is gone, or does not keep the limits that it was given: it is not called again.
+    Process(PluginError),
 }
 
 /// A look at the process, for status.
@@ -113,14 +115,24 @@ impl Process {
     /// Calls an export. The thread that waits here performs the call's effects.
     pub fn call(&self, call: PluginCall, perform: Perform<'_>) -> Result<PluginAnswer, PluginError> {
         let running = self.running()?;
-        let limit_ms = self.launcher.setup.limits.call_ms;
-        let result = run(&running, call, limit_ms, perform);
-        match &result {
-            Err(PluginError::Lost) => self.count_failure(&running),
-            Ok(_) => self.lock().failures = 0,
-            Err(_) => {}
+        let limits = &self.launcher.setup.limits;
+        let time = Duration::from_millis(limits.call_ms) + GRACE;
+        let Some(_place) = running.places.take(Instant::now() + time) else {
+            // Guests cannot hold their places for so long: their calls wait for effects. Those who come now get another process.
+            self.put_aside(&running);
+            return Err(PluginError::Failed(CallFailure::TimedOut { limit_ms: limits.call_ms }));
+        };
+        match run(&running, call, limits, time, perform) {
+            Ok(answer) => {
+                self.lock().failures = 0;
+                Ok(answer)
+            }
+            Err(Ended::Failed(failure)) => Err(PluginError::Failed(failure)),
+            Err(Ended::Process(error)) => {
+                self.let_go(&running);
+                Err(error)
+            }
         }
-        result
     }
 
     /// Starts the process, if it does not run.
@@ -147,7 +159,7 @@ impl Process {
         let state = self.lock();
         let running = state.running.as_ref().filter(|running| !running.mux.is_lost());
         ProcessView {
-            pid: running.map(|running| running.pid),
+            pid: running.map(|running| running.process.pid()),
             in_flight: running.map_or(0, |running| running.mux.in_flight()),
             starts: state.starts,
             missing_walls: running.map(|running| running.missing_walls.clone()).unwrap_or_default(),
@@ -161,12 +173,10 @@ impl Process {
     fn running(&self) -> Result<Arc<Running>, PluginError> {
         let mut state = self.lock();
         state.last_call = Some(Instant::now());
-        if let Some(running) = &state.running {
-            if !running.mux.is_lost() {
-                return Ok(running.clone());
-            }
-            state.running = None;
+        if let Some(running) = state.running.as_ref().filter(|running| !running.mux.is_lost()) {
+            return Ok(running.clone());
         }
+        state.running = None;
         if let Some(wait) = state.not_before.and_then(|at| at.checked_duration_since(Instant::now())) {
             return Err(PluginError::BackingOff(wait.as_secs() + 1));
         }
@@ -185,12 +195,24 @@ impl Process {
         }
     }
 
-    fn count_failure(&self, lost: &Arc<Running>) {
+    /// Kills a process that is not to be trusted with another call, and counts that.
+    fn let_go(&self, broken: &Arc<Running>) {
         let mut state = self.lock();
         // Several calls lose one process: it is counted once.
-        if state.running.as_ref().is_some_and(|running| Arc::ptr_eq(running, lost)) {
+        if state.running.as_ref().is_some_and(|running| Arc::ptr_eq(running, broken)) {
             state.running = None;
             back_off(&mut state);
+        }
+        drop(state);
+        broken.process.kill();
+    }
+
+    /// Leaves a process to the calls that it has; it ends with the last of them.
+    fn put_aside(&self, full: &Arc<Running>) {
+        let mut state = self.lock();
+        if state.running.as_ref().is_some_and(|running| Arc::ptr_eq(running, full)) {
+            tracing::warn!(driver = self.launcher.setup.driver, "every call of the plugin process waits for an effect; another process takes new calls");
+            state.running = None;
         }
     }
 
@@ -200,6 +222,7 @@ impl Process {
         arguments.extend(self.launcher.uid.map(|uid| format!("--uid={uid}")));
         let code = self.launcher.code.try_clone().map_err(|error| failed(&error))?;
         let (child, mut socket) = self.launcher.binary.start(&arguments, vec![code.into()]).map_err(|error| failed(&error))?;
+        let process = Mortal::new(child);
         let ready = socket
             .set_read_timeout(Some(START))
             .map_err(frame::FrameError::Io)
@@ -207,18 +230,16 @@ impl Process {
             .and_then(|()| frame::read::<FromPlugin>(&mut socket, 64 << 10));
         let refused = match ready {
             Ok(FromPlugin::Ready { missing_walls }) => {
-                let pid = child.id();
-                socket.set_read_timeout(None).map_err(|error| failed(&error))?;
-                let limit = (self.launcher.setup.limits.message as usize).saturating_mul(2).max(64 << 10);
+                let limits = &self.launcher.setup.limits;
+                let limit = (limits.message as usize).saturating_mul(2).max(64 << 10);
                 let mux = Mux::start(&self.launcher.setup.driver, socket, limit).map_err(|error| failed(&error))?;
-                tracing::debug!(driver = self.launcher.setup.driver, pid, "plugin process started");
-                return Ok(Running { mux, child: Mutex::new(Some(child)), pid, missing_walls });
+                tracing::debug!(driver = self.launcher.setup.driver, pid = process.pid(), "plugin process started");
+                return Ok(Running { mux, process, places: Places::new(limits.concurrency.clamp(1, 64)), missing_walls });
             }
             Ok(FromPlugin::Unusable { reason }) => reason.chars().filter(|c| !c.is_control()).take(1000).collect(),
             Ok(_) => "it answered something else than that it is ready".to_owned(),
             Err(error) => format!("it ended before it was ready ({error})"),
         };
-        end(child);
         Err(PluginError::Start(refused))
     }
 }
@@ -231,30 +252,46 @@ fn back_off(state: &mut State) {
     }
 }
 
-fn run(running: &Running, call: PluginCall, limit_ms: u64, perform: Perform<'_>) -> Result<PluginAnswer, PluginError> {
-    let lost = |_: WaitError| PluginError::Lost;
+fn run(running: &Running, call: PluginCall, limits: &Limits, time: Duration, perform: Perform<'_>) -> Result<PluginAnswer, Ended> {
+    let lost = |error: WaitError| match error {
+        WaitError::TooLarge => Ended::Failed(CallFailure::Limit("the call, or an effect's answer, is larger than a message may be".to_owned())),
+        WaitError::Lost | WaitError::TimedOut => Ended::Process(PluginError::Lost),
+    };
+    let broken = |what: String| Ended::Process(PluginError::Failed(CallFailure::Limit(what)));
     let name = call.name();
     let open = running.mux.call().map_err(lost)?;
     let id = open.id;
     // The process ends its guests by itself; this deadline is for a process that does not. Time spent in effects is ours, not its.
-    let mut until = Instant::now() + Duration::from_millis(limit_ms) + GRACE;
+    let mut until = Instant::now() + time;
+    let (mut effects, mut lines) = (0, 0);
     open.send(&ToPlugin::Call { id, call }).map_err(lost)?;
     loop {
         match open.wait(until) {
-            Ok(FromPlugin::Return { result, .. }) => return result.map_err(PluginError::Failed),
+            Ok(FromPlugin::Return { result, .. }) => return result.map_err(Ended::Failed),
             Ok(FromPlugin::Effect { effect, .. }) => {
+                effects += 1;
+                if effects > limits.host_calls {
+                    return Err(broken(format!("it asked for more than {} effects (`limits.host_calls`)", limits.host_calls)));
+                }
                 let began = Instant::now();
                 let result = perform(effect);
                 until += began.elapsed();
-                open.send(&ToPlugin::EffectDone { id, result }).map_err(lost)?;
+                if let Err(error) = open.send(&ToPlugin::EffectDone { id, result }) {
+                    let _ = open.send(&ToPlugin::Cancel { id });
+                    return Err(lost(error));
+                }
             }
-            Ok(FromPlugin::Log { level, message, .. }) => log(name, level, &message),
+            Ok(FromPlugin::Log { level, message, .. }) => {
+                lines += 1;
+                if lines > LOG_LINES {
+                    return Err(broken(format!("it wrote more than {LOG_LINES} log lines")));
+                }
+                log(name, level, &message);
+            }
             Ok(FromPlugin::Ready { .. } | FromPlugin::Unusable { .. }) => {}
-            Err(WaitError::TimedOut) => {
-                let _ = open.send(&ToPlugin::Cancel { id });
-                return Err(PluginError::Failed(CallFailure::TimedOut { limit_ms }));
-            }
-            Err(WaitError::Lost) => return Err(PluginError::Lost),
+            // The process should have ended its guest long ago: it is stopped, or no longer does what it is told.
+            Err(WaitError::TimedOut) => return Err(Ended::Process(PluginError::Failed(CallFailure::TimedOut { limit_ms: limits.call_ms }))),
+            Err(error @ (WaitError::Lost | WaitError::TooLarge)) => return Err(lost(error)),
         }
     }
 }

@@ -3,11 +3,20 @@
 use crate::frame::{self, FrameError};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the other side may leave a frame unread before it is taken for lost: whoever writes holds up all others who want to.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of one call's frames, above the largest single one, that may wait for its thread: all log lines that a call has.
+const QUEUED: usize = 512 << 10;
+/// What a queued frame costs at the least.
+const OVERHEAD: usize = 64;
 
 /// A frame that belongs to a call.
 pub trait Numbered {
@@ -40,9 +49,18 @@ pub enum WaitError {
     /// The deadline came first.
     #[error("no answer in time")]
     TimedOut,
+    /// The frame is too large to be sent; nothing of it was.
+    #[error("the message is larger than a frame may be")]
+    TooLarge,
 }
 
-type Waiting<In> = Arc<Mutex<Option<HashMap<u64, Sender<In>>>>>;
+/// A call's end of the queue that the reading thread fills, and how many bytes are in it.
+struct Slot<In> {
+    to: Sender<(In, usize)>,
+    queued: Arc<AtomicUsize>,
+}
+
+type Waiting<In> = Arc<Mutex<Option<HashMap<u64, Slot<In>>>>>;
 
 /// One socket shared by many calls.
 pub struct Mux<Out, In> {
@@ -53,31 +71,23 @@ pub struct Mux<Out, In> {
 }
 
 impl<Out: Serialize, In: DeserializeOwned + Numbered + Send + 'static> Mux<Out, In> {
-    /// Takes the socket over and starts the one thread that reads it. Frames over `limit` bytes end the connection.
-    pub fn start(name: &str, socket: UnixStream, limit: usize) -> std::io::Result<Self> {
+    /// Takes the socket over and starts the one thread that reads it. A frame over `limit` bytes ends the connection, and so does a call
+    /// whose frames come faster than its thread takes them, by more than any honest call has.
+    pub fn start(name: &str, socket: UnixStream, limit: usize) -> io::Result<Self> {
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(Some(PATIENCE))?;
         let mut reader = socket.try_clone()?;
         let waiting: Waiting<In> = Arc::new(Mutex::new(Some(HashMap::new())));
         let sorted = waiting.clone();
         std::thread::Builder::new().name(format!("read {name}")).stack_size(256 << 10).spawn(move || {
-            loop {
-                let frame: In = match frame::read(&mut reader, limit) {
-                    Ok(frame) => frame,
-                    Err(error) => {
-                        if !matches!(error, FrameError::Closed) {
-                            tracing::warn!(error = &error as &dyn std::error::Error, "a process sent what it may not send; it is let go");
-                        }
-                        break;
-                    }
-                };
-                let table = sorted.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(to) = frame.id().and_then(|id| table.as_ref()?.get(&id)) {
-                    // A call that has stopped waiting drops its end; its late frames go nowhere.
-                    let _ = to.send(frame);
-                }
+            if let Err(error) = sort(&mut reader, limit, &sorted)
+                && !matches!(error, SortError::Frame(FrameError::Closed))
+            {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a process sent what it may not send; it is let go");
             }
             // Dropping the senders wakes everybody who waits.
             *sorted.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            let _ = reader.shutdown(std::net::Shutdown::Both);
+            let _ = reader.shutdown(Shutdown::Both);
         })?;
         Ok(Self { writer: Mutex::new(socket), waiting, next: AtomicU64::new(1), _out: std::marker::PhantomData })
     }
@@ -95,16 +105,63 @@ impl<Out: Serialize, In: DeserializeOwned + Numbered + Send + 'static> Mux<Out, 
     /// Opens a call with a number of its own.
     pub fn call(&self) -> Result<OpenCall<'_, Out, In>, WaitError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, frames) = channel();
+        let (to, frames) = channel();
+        let queued = Arc::new(AtomicUsize::new(0));
         let mut table = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        table.as_mut().ok_or(WaitError::Lost)?.insert(id, sender);
-        Ok(OpenCall { mux: self, id, frames })
+        table.as_mut().ok_or(WaitError::Lost)?.insert(id, Slot { to, queued: queued.clone() });
+        Ok(OpenCall { mux: self, id, frames, queued })
+    }
+}
+
+/// Why the reading thread stopped.
+#[derive(Debug, thiserror::Error)]
+enum SortError {
+    /// No frame.
+    #[error("no frame can be read")]
+    Frame(#[from] FrameError),
+    /// A call's frames pile up.
+    #[error("one call sent {0} bytes that nobody has taken yet")]
+    Flood(usize),
+}
+
+/// Hands every frame to its call. A call that has stopped waiting has taken its slot away; its late frames go nowhere.
+fn sort<In: DeserializeOwned + Numbered>(reader: &mut UnixStream, limit: usize, waiting: &Waiting<In>) -> Result<(), SortError> {
+    loop {
+        let (frame, length): (In, usize) = frame::read_counted(reader, limit)?;
+        let cost = length + OVERHEAD;
+        let table = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = frame.id().and_then(|id| table.as_ref()?.get(&id)) {
+            let queued = slot.queued.fetch_add(cost, Ordering::Relaxed) + cost;
+            if queued > limit.saturating_add(QUEUED) {
+                return Err(SortError::Flood(queued));
+            }
+            let _ = slot.to.send((frame, cost));
+        }
+    }
+}
+
+/// Writes in small pieces until a point in time: the socket's own time-out begins anew with each byte that the other side takes.
+struct Until<'a> {
+    socket: &'a UnixStream,
+    until: Instant,
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if Instant::now() >= self.until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.socket.write(&bytes[..bytes.len().min(32 << 10)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl<Out, In> Drop for Mux<Out, In> {
     fn drop(&mut self) {
-        let _ = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).shutdown(std::net::Shutdown::Both);
+        let _ = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
     }
 }
 
@@ -113,21 +170,43 @@ pub struct OpenCall<'a, Out, In> {
     mux: &'a Mux<Out, In>,
     /// The call's number.
     pub id: u64,
-    frames: Receiver<In>,
+    frames: Receiver<(In, usize)>,
+    queued: Arc<AtomicUsize>,
 }
 
 impl<Out: Serialize, In> OpenCall<'_, Out, In> {
-    /// Sends one frame.
+    /// Sends one frame. A process that does not read it in time is lost, as is one that has read half of it.
     pub fn send(&self, frame: &Out) -> Result<(), WaitError> {
-        let mut writer = self.mux.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        frame::write(&mut *writer, frame).map_err(|_| WaitError::Lost)
+        let writer = self.mux.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = frame::write(&mut Until { socket: &writer, until: Instant::now() + PATIENCE }, frame);
+        sent.map_err(|error| match error {
+            FrameError::TooLarge { .. } => WaitError::TooLarge,
+            FrameError::Closed | FrameError::Io(_) | FrameError::Malformed(_) => {
+                // Wakes the reading thread, which tells all others.
+                let _ = writer.shutdown(Shutdown::Both);
+                WaitError::Lost
+            }
+        })
     }
 
     /// Waits for the next frame of this call.
     pub fn wait(&self, until: Instant) -> Result<In, WaitError> {
-        self.frames.recv_timeout(until.saturating_duration_since(Instant::now())).map_err(|error| match error {
+        let received = self.frames.recv_timeout(until.saturating_duration_since(Instant::now()));
+        self.taken(received.map_err(|error| match error {
             RecvTimeoutError::Timeout => WaitError::TimedOut,
             RecvTimeoutError::Disconnected => WaitError::Lost,
+        }))
+    }
+
+    /// Waits for the next frame of this call for as long as the process lives.
+    pub fn wait_until_lost(&self) -> Result<In, WaitError> {
+        self.taken(self.frames.recv().map_err(|_| WaitError::Lost))
+    }
+
+    fn taken(&self, received: Result<(In, usize), WaitError>) -> Result<In, WaitError> {
+        received.map(|(frame, cost)| {
+            self.queued.fetch_sub(cost, Ordering::Relaxed);
+            frame
         })
     }
 }
@@ -157,7 +236,7 @@ mod tests {
         let mux: Mux<Request, Reply> = Mux::start("test", ours, 4096).unwrap();
         let (one, two) = (mux.call().unwrap(), mux.call().unwrap());
         for call in [&one, &two] {
-            call.send(&Request { id: call.id, folder: 0, verb: FilesVerb::Room }).unwrap();
+            call.send(&Request { id: call.id, verb: FilesVerb::Room }).unwrap();
         }
         let asked: Vec<Request> = (0..2).map(|_| frame::read(&mut theirs, 4096).unwrap()).collect();
         for request in asked.iter().rev() {
@@ -172,5 +251,48 @@ mod tests {
         assert_eq!(one.wait(soon()).unwrap_err(), WaitError::Lost);
         drop((one, two));
         assert!(mux.is_lost() && mux.call().is_err());
+    }
+    #[test]
+    fn a_process_that_stops_reading_is_lost_and_holds_nobody_up() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mux: Mux<Request, Reply> = Mux::start("test", ours, 4096).unwrap();
+        let waits = mux.call().unwrap();
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3).map(|_| scope.spawn(|| {
+                let call = mux.call().unwrap();
+                let name = "n".repeat(1 << 20);
+                let ask = Request { id: call.id, verb: FilesVerb::Stat { name } };
+                (0..16).find_map(|_| call.send(&ask).err())
+            })).collect();
+            assert_eq!(waits.wait(soon()).unwrap_err(), WaitError::Lost, "who waits for an answer is told");
+            assert!(writers.into_iter().all(|writer| writer.join().unwrap() == Some(WaitError::Lost)));
+        });
+        assert!(began.elapsed() < PATIENCE * 2, "{:?}", began.elapsed());
+        assert!(mux.is_lost());
+        drop((waits, theirs));
+    }
+
+    #[test]
+    fn a_frame_that_is_too_large_is_not_sent_and_costs_nothing_else() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mux: Mux<Request, Reply> = Mux::start("test", ours, 4096).unwrap();
+        let call = mux.call().unwrap();
+        let ask = |verb| call.send(&Request { id: call.id, verb });
+        assert_eq!(ask(FilesVerb::Stat { name: "n".repeat(frame::LIMIT + 1) }), Err(WaitError::TooLarge));
+        assert_eq!(ask(FilesVerb::Room), Ok(()));
+        assert_eq!(frame::read::<Request>(&mut theirs, 4096).unwrap().verb, FilesVerb::Room);
+    }
+
+    #[test]
+    fn a_call_whose_frames_nobody_takes_may_not_fill_the_memory() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mux: Mux<Request, Reply> = Mux::start("test", ours, 4096).unwrap();
+        let call = mux.call().unwrap();
+        let reply = Reply { id: call.id, result: Ok(EffectAnswer::Deleted) };
+        let most = (4096 + QUEUED) / OVERHEAD;
+        let sent = (0..2 * most).take_while(|_| frame::write(&mut theirs, &reply).is_ok()).count();
+        assert!(sent < 2 * most, "{sent} frames were taken");
+        assert!((0..2 * most).any(|_| matches!(call.wait(soon()), Err(WaitError::Lost))));
     }
 }
