@@ -1,7 +1,7 @@
 //! Has a component compiled by a child that is as shut in as the plugin will be: a compile bomb costs that child its life.
 
 use crate::cache::Code;
-use crate::child::end;
+use crate::child::Mortal;
 use crate::component::Component;
 use crate::generation::Workshop;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -13,6 +13,9 @@ use windlass_wire::plugin::Compiled;
 
 /// How long a compilation may take.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a child that has closed its connection may take to end, and so to say why.
+const END: Duration = Duration::from_secs(1);
 
 /// Why there is no code.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +49,18 @@ pub fn code(workshop: &Workshop, component: &Component, uid: Option<u32>) -> Res
     let mut output: File = memfd_create(c"code", MFdFlags::MFD_CLOEXEC)?.into();
     let mut arguments = vec!["plugin-host".to_owned(), "--compile".to_owned()];
     arguments.extend(uid.map(|uid| format!("--uid={uid}")));
-    let (mut child, mut socket) = binary.start(&arguments, vec![input.into(), output.try_clone()?.into()])?;
+    let (child, mut socket) = binary.start(&arguments, vec![input.into(), output.try_clone()?.into()])?;
+    let child = Mortal::new(child);
     let answer = socket.set_read_timeout(Some(DEADLINE)).map_err(FrameError::Io).and_then(|()| frame::read::<Compiled>(&mut socket, 64 << 10));
     let answer = match answer {
-        Err(FrameError::Closed) => Err(CompileError::Died(death_words(child.wait()?))),
-        other => {
-            end(child);
-            other.map_err(CompileError::TimedOut)
-        }
+        // One that is closed and lives on is killed like any other, below.
+        Err(FrameError::Closed) => Err(CompileError::Died(match child.ends_within(END)? {
+            Some(status) => death_words(status),
+            None => "the compiler closed its connection, gave no answer and did not end; it was killed".to_owned(),
+        })),
+        other => other.map_err(CompileError::TimedOut),
     };
+    drop(child);
     match answer? {
         Compiled::Refused { reason } => Err(CompileError::Refused(reason.chars().filter(|c| !c.is_control()).take(1000).collect())),
         Compiled::Ok(mut inspection) => {
