@@ -2,7 +2,7 @@
 
 use crate::claims::{Claimed, Claims};
 use crate::config::{self, Config, ConfigError, Role};
-use crate::effects::EffectsProcess;
+use crate::effects::EffectsProcesses;
 use crate::served::Served;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub(crate) struct House {
     pub(crate) engine: Option<Engine>,
     pub(crate) claims: Arc<Claims>,
     /// Of the controller role.
-    pub(crate) effects: EffectsProcess,
+    pub(crate) effects: EffectsProcesses,
     pub(crate) drivers: RwLock<BTreeMap<DriverName, Arc<Served>>>,
     /// Devices with a mark that no record explained at start.
     pub(crate) unowned: Mutex<Vec<Marked>>,
@@ -83,7 +83,7 @@ impl House {
         Ok(Arc::new(Self {
             engine,
             claims: Claims::new(),
-            effects: EffectsProcess::new(binary.clone()),
+            effects: EffectsProcesses::new(binary.clone()),
             drivers: RwLock::default(),
             unowned: Mutex::default(),
             started: std::time::SystemTime::now(),
@@ -156,7 +156,7 @@ impl House {
             loads.push((served, seen));
         }
         if self.config.has(Role::Controller) {
-            self.effects.allow(granted.into_iter().collect());
+            self.effects.allow(granted);
         }
         for (served, seen) in loads {
             match &seen.spec {
@@ -217,6 +217,7 @@ impl House {
         if let Some(engine) = &self.engine {
             engine.end_idle();
         }
+        self.effects.end_idle(self.config.idle);
         for served in self.all() {
             if let Ok(generation) = served.driver.generation() {
                 generation.process().end_if_idle(self.config.idle);

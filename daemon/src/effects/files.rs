@@ -6,12 +6,12 @@
 use super::refuse;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use windlass_plan::effect::{EffectAnswer, EffectError, FileFacts, FilesVerb};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::request::Context;
@@ -22,16 +22,43 @@ const PROPERTIES: &str = "user.windlass.properties";
 /// The largest properties, in bytes of keys and values: an ext4 inode's block holds 4 KiB of attributes in all.
 const LARGEST_PROPERTIES: usize = 3 << 10;
 
+/// The most files of one listing, and the most bytes of names and properties after which it stops: whoever lists goes on from there.
+const LISTED: u32 = 1000;
+const LISTED_BYTES: usize = 1 << 20;
+
 /// A granted folder, opened once.
 pub(super) struct Folder {
+    path: PathBuf,
     fd: OwnedFd,
+    identity: (u64, u64),
+}
+
+/// Why a folder that was opened is not to be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stale {
+    /// A disk was mounted over it, or it was moved away: what is made in it now would be hidden from everybody else.
+    #[error("the granted folder was replaced, or a disk was mounted over it; ask again")]
+    Replaced,
+    /// It cannot be said.
+    #[error("the granted folder cannot be looked at: {0}")]
+    Unknown(Errno),
 }
 
 impl Folder {
     /// Opens the folder. It must exist: a folder of volumes that is not there is more likely not mounted than not made.
     pub(super) fn open(path: &str) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self { fd: open(Path::new(path), flags, Mode::empty())? })
+        let fd = open(Path::new(path), flags, Mode::empty())?;
+        Ok(Self { path: path.into(), identity: identity(&fstat(&fd)?), fd })
+    }
+
+    /// Is what was opened still what the path leads to?
+    pub(super) fn is_current(&self) -> Result<(), Stale> {
+        match stat(&self.path) {
+            Ok(found) if identity(&found) == self.identity => Ok(()),
+            Ok(_) | Err(Errno::ENOENT) => Err(Stale::Replaced),
+            Err(errno) => Err(Stale::Unknown(errno)),
+        }
     }
 
     /// Does what was asked.
@@ -100,6 +127,14 @@ impl Folder {
                 Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EINVAL | Errno::EOPNOTSUPP)) => {}
                 Err(error) => return Err(failed("see whether a file is in use", error)),
             }
+            // The name, right before it goes: while we looked, another file may have taken it.
+            let ours = fstat(&file).map_err(|errno| failed("look at a file", errno.into()))?;
+            match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(found) if identity(&found) == identity(&ours) => {}
+                Ok(_) => return Err(refuse(RefusalKind::Unavailable, "another file has taken the name meanwhile; ask again".to_owned())),
+                Err(Errno::ENOENT) => return Ok(EffectAnswer::Deleted),
+                Err(errno) => return Err(failed("look at a file", errno.into())),
+            }
             match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(failed("delete a file", errno.into())),
@@ -118,15 +153,19 @@ impl Folder {
             .filter(|name| name.as_str() > after && windlass_plan::effect::is_file_name(name))
             .collect();
         names.sort_unstable();
-        let mut files = Vec::new();
+        let limit = limit.min(LISTED) as usize;
+        let (mut files, mut bytes) = (Vec::new(), 0);
         for name in names {
-            if files.len() >= limit as usize {
+            if files.len() >= limit {
                 break;
             }
             // One that was deleted meanwhile, or is no plain file, is not there.
-            if let Ok(Some(file)) = self.stat(&name) {
-                files.push(file);
+            let Ok(Some(file)) = self.stat(&name) else { continue };
+            bytes += name.len() + file.properties.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+            if bytes > LISTED_BYTES && !files.is_empty() {
+                break;
             }
+            files.push(file);
         }
         Ok(files)
     }
@@ -157,6 +196,10 @@ impl Folder {
     fn flush(&self) -> Result<(), EffectError> {
         nix::unistd::fsync(&self.fd).map_err(|errno| failed("flush the folder", errno.into()))
     }
+}
+
+fn identity(found: &FileStat) -> (u64, u64) {
+    (found.st_dev, found.st_ino)
 }
 
 fn facts(name: &str, file: &File) -> Result<FileFacts, EffectError> {
@@ -230,6 +273,26 @@ mod tests {
         assert_eq!(list("b", 2), ["c"]);
         assert!(folder.perform(FilesVerb::Stat { name: "aa".into() }).is_err());
         assert!(folder.perform(FilesVerb::Delete { name: "aa".into() }).is_err());
+    }
+
+    #[test]
+    fn a_listing_stops_where_an_answer_would_grow_too_large() {
+        let (_dir, folder) = folder();
+        let properties: Context = [("k".to_owned(), "v".repeat(3000))].into();
+        for n in 0..400 {
+            folder.perform(FilesVerb::Create { name: format!("f{n:03}"), size: 1, properties: properties.clone() }).unwrap();
+        }
+        let (mut after, mut names, mut pages) = (String::new(), Vec::new(), 0);
+        loop {
+            let Ok(EffectAnswer::Files(files)) = folder.perform(FilesVerb::List { after: after.clone(), limit: u32::MAX }) else { panic!() };
+            let Some(last) = files.last() else { break };
+            assert!(files.len() * 3000 <= LISTED_BYTES, "{} files", files.len());
+            after.clone_from(&last.name);
+            pages += 1;
+            names.extend(files.into_iter().map(|file| file.name));
+        }
+        assert_eq!(names, (0..400).map(|n| format!("f{n:03}")).collect::<Vec<_>>());
+        assert!(pages > 1);
     }
 
     #[test]

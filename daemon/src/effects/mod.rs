@@ -1,10 +1,10 @@
-//! Effects: what plugins have done in the world while a controller call runs. Checked here, done in a process of its own.
+//! Effects: what plugins have done in the world while a controller call runs. Checked here, done in processes of their own.
 
 mod files;
 mod process;
 mod role;
 
-pub(crate) use process::EffectsProcess;
+pub(crate) use process::EffectsProcesses;
 pub(crate) use role::run;
 
 use windlass_plan::attach::Source;
@@ -17,7 +17,7 @@ pub(crate) struct Effects<'a> {
     /// What the operator allows the driver.
     pub(crate) grants: &'a Grants,
     /// Who does it.
-    pub(crate) process: &'a EffectsProcess,
+    pub(crate) process: &'a EffectsProcesses,
     /// The sources that `create` effects of this call made or found, in order.
     pub(crate) sources: Vec<Source>,
 }

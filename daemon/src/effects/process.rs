@@ -5,7 +5,6 @@
 
 use super::refuse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::process::Child;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -183,19 +182,73 @@ impl Mortal {
         Self { pid: child.id(), child: Mutex::new(Some(child)), dying: dying.clone() }
     }
 
-    /// Kills it and waits until it is dead, for as long as that takes.
+    /// Kills it and waits until it is dead, for as long as that takes; whoever comes second waits as well.
     fn die(&self) {
-        if let Some(child) = lock(&self.child).take() {
-            bury(child, &self.dying);
-            return;
+        let mut child = lock(&self.child);
+        if let Some(child) = child.as_mut() {
+            let _counted = Dying::of(&self.dying);
+            end(child);
         }
-        // Somebody else does it, or did: the lock is held for no longer than it takes to take the child out.
-        while self.is_dying() {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        *child = None;
     }
+}
 
-    fn is_dying(&self) -> bool {
-        self.dying.load(Ordering::SeqCst) > 0
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.get_mut().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let counted = Dying::of(&self.dying);
+        let _ = child.kill();
+        let reaper = std::thread::Builder::new().name("reap".into()).stack_size(64 << 10).spawn(move || {
+            end(&mut child);
+            drop(counted);
+        });
+        if let Err(error) = reaper {
+            tracing::warn!(%error, pid = self.pid, "no thread to reap an effects process with; it was killed");
+        }
     }
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Counts a process that was killed until it is dead.
+struct Dying(Arc<AtomicUsize>);
+
+impl Dying {
+    fn of(dying: &Arc<AtomicUsize>) -> Self {
+        dying.fetch_add(1, Ordering::SeqCst);
+        Self(dying.clone())
+    }
+}
+
+impl Drop for Dying {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A place among those who wait.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn of(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let counted = Self(count);
+        (count.fetch_add(1, Ordering::SeqCst) < most).then_some(counted)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn unavailable(text: String) -> EffectError {
+    refuse(RefusalKind::Unavailable, text)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

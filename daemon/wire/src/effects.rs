@@ -1,19 +1,21 @@
-//! Between the daemon and its effects process, which talks to what is outside: granted folders, later clusters and HTTPS.
+//! Between the daemon and an effects process, which talks to what is outside: granted folders, later clusters and HTTPS.
 
 use serde::{Deserialize, Serialize};
 use windlass_plan::effect::{EffectAnswer, EffectError, FilesVerb};
 use windlass_plan::paths::HostPath;
 
-/// The first frame: every folder that any driver was granted. The process shuts itself in to these.
+/// The first frame: a folder that a driver was granted. The process shuts itself in to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
-    /// Folders; a request names one by its number.
-    pub folders: Vec<HostPath>,
+    /// The folder.
+    pub folder: HostPath,
 }
 
-/// The answer to [`Setup`]. No folder has been touched yet: one that hangs, or cannot be opened, is the business of those who use it.
+/// The answer to [`Setup`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ready {
+    /// Why the folder cannot be used; the process ends then, and another may have more luck.
+    pub problem: Option<String>,
     /// What the process runs without, for `windlass status`: empty where it is shut in fully.
     pub missing_walls: Vec<String>,
 }
@@ -23,8 +25,6 @@ pub struct Ready {
 pub struct Request {
     /// The daemon's number for it.
     pub id: u64,
-    /// Which of the folders.
-    pub folder: usize,
     /// What to do.
     pub verb: FilesVerb,
 }
