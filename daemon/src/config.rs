@@ -176,6 +176,14 @@ impl Config {
         for (key, value) in [("drivers", &raw.drivers), ("state", &raw.state), ("run", &raw.run), ("sockets", &raw.sockets)] {
             path(key, value)?;
         }
+        for (key, given, least, most) in [
+            ("limits.programs", raw.limits.programs as u64, 1, 64),
+            ("limits.wait_seconds", raw.limits.wait_seconds, 1, 3600),
+            ("limits.idle_seconds", raw.limits.idle_seconds, 1, 86_400),
+        ] {
+            in_range(file, key, given, least, most)?;
+        }
+        // What the machine must have comes after what the file alone can tell.
         let mut roots = Vec::new();
         let has_node = raw.roles.contains(&Role::Node);
         for root in raw.node.roots.iter().filter(|_| has_node) {
@@ -183,13 +191,6 @@ impl Config {
             let real =
                 std::fs::canonicalize(root).map_err(|source| ConfigError::Root { file: owned(), key: "node.roots", path: spelled.to_string(), source })?;
             roots.push(Root { spelled, real: path("node.roots", &real)?, kept: Vec::new() });
-        }
-        for (key, given, least, most) in [
-            ("limits.programs", raw.limits.programs as u64, 1, 64),
-            ("limits.wait_seconds", raw.limits.wait_seconds, 1, 3600),
-            ("limits.idle_seconds", raw.limits.idle_seconds, 1, 86_400),
-        ] {
-            in_range(file, key, given, least, most)?;
         }
         let name = if raw.node.name.is_empty() {
             nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
