@@ -31,10 +31,28 @@ pub struct Code {
 }
 
 impl Cache {
-    /// Opens the folder, or makes it. `engine` names the compiler and its settings: code of another is never found.
+    /// Opens the folder, or makes it. `engine` names the compiler and its settings: code of another is never found, and goes, as does what
+    /// a daemon that died had not written to the end. The folder is one daemon's, which holds its lock.
     pub fn open(folder: &Path, engine: &str) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned(), engine: engine.to_owned() })
+        let cache = Self { folder: folder.to_owned(), engine: engine.to_owned() };
+        for entry in std::fs::read_dir(folder)?.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| cache.is_waste(name)) else { continue };
+            if let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(name, %error, "old compiled code could not be removed");
+            }
+        }
+        Ok(cache)
+    }
+
+    /// Is a file ours, and of no use to anybody any more? What we did not name stays.
+    fn is_waste(&self, name: &str) -> bool {
+        let Some((digest, rest)) = name.split_once('-') else { return false };
+        let is_ours = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let engine = rest.strip_suffix(".code").or_else(|| rest.strip_suffix(".json"));
+        let is_unfinished = rest.rsplit_once(".new").is_some_and(|(_, pid)| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()));
+        is_ours && (is_unfinished || engine.is_some_and(|engine| engine != self.engine))
     }
 
     /// The code of a component, if it was compiled before and is whole.
@@ -67,5 +85,32 @@ impl Cache {
     fn paths(&self, component: &Component) -> (PathBuf, PathBuf) {
         let stem = format!("{}-{}", component.digest, self.engine);
         (self.folder.join(format!("{stem}.code")), self.folder.join(format!("{stem}.json")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_of_another_engine_and_what_was_never_finished_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = "0123456789abcdef".repeat(4);
+        let kept = [format!("{digest}-engine-2.0.code"), format!("{digest}-engine-2.0.json"), "notes.new1".to_owned(), "lost+found".to_owned()];
+        let gone = [
+            format!("{digest}-engine-1.9.code"),
+            format!("{digest}-engine-1.9.json"),
+            format!("{digest}-engine-2.0.new17"),
+            format!("{digest}-engine-1.9.new4242"),
+        ];
+        for name in kept.iter().chain(&gone) {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        Cache::open(dir.path(), "engine-2.0").unwrap();
+        let mut left: Vec<String> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        let mut kept = kept;
+        kept.sort();
+        assert_eq!(left, kept);
     }
 }
