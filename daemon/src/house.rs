@@ -6,6 +6,7 @@ use crate::effects::EffectsProcesses;
 use crate::served::Served;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use windlass_engine::record::Record;
 use windlass_engine::{Engine, Settings};
@@ -35,6 +36,9 @@ pub(crate) struct House {
     pub(crate) started: std::time::SystemTime,
     workshop: Workshop,
     looked_at: Mutex<BTreeMap<DriverName, Seen>>,
+    // One look at a time: the next finds what the last one has not seen.
+    looking: Mutex<()>,
+    has_unexplained: AtomicBool,
 }
 
 /// What a driver's files looked like when they were loaded last: another look is only worth while when this differs.
@@ -89,14 +93,20 @@ impl House {
             started: std::time::SystemTime::now(),
             workshop: Workshop { binary, cache, death_words: windlass_sandbox::death_words },
             looked_at: Mutex::default(),
+            looking: Mutex::default(),
+            has_unexplained: AtomicBool::new(false),
             config,
         }))
     }
 
-    /// Every driver that has a file in drivers.d or a record on this node, by name. New ones are added; none is ever taken away, since
+    /// Every driver that has a file in drivers.d or a record on this node, by name; and where there are devices that no record explains,
+    /// every driver that ever served here, since they may be its: it has to be there for whoever takes them down (law 17). New ones are added; none is ever taken away, since
     /// what it staged must still be taken down.
     pub(crate) fn find_drivers(self: &Arc<Self>) -> Result<Vec<Arc<Served>>, ConfigError> {
         let mut names: BTreeSet<DriverName> = self.records().into_iter().map(|record| record.header.driver).collect();
+        if self.has_unexplained.load(Ordering::Relaxed) {
+            names.extend(self.remembered());
+        }
         for file in self.driver_files() {
             match config::driver_of(&file) {
                 Some(Ok(name)) => drop(names.insert(name)),
@@ -119,7 +129,12 @@ impl House {
     }
 
     /// Looks at every driver's files and loads what has changed. Returns the folders that are worth watching.
-    pub(crate) fn look(self: &Arc<Self>) -> BTreeSet<PathBuf> {
+    pub(crate) fn look(&self) -> BTreeSet<PathBuf> {
+        let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look_now()
+    }
+
+    fn look_now(&self) -> BTreeSet<PathBuf> {
         let mut watched: BTreeSet<PathBuf> = [self.config.drivers.clone()].into();
         let mut granted = BTreeSet::new();
         let mut loads = Vec::new();
@@ -168,11 +183,12 @@ impl House {
         watched
     }
 
-    /// Undoes what an earlier daemon was in the middle of, volume by volume, and tries again for as long as something is left.
-    pub(crate) fn recover(self: &Arc<Self>) {
+    /// Looks for devices that carry a mark and that no record explains, before anything else is done.
+    pub(crate) fn survey(&self) {
         let Some(engine) = &self.engine else { return };
         match engine.unowned() {
             Ok(unowned) => {
+                self.has_unexplained.store(!unowned.is_empty(), Ordering::Relaxed);
                 for marked in &unowned {
                     tracing::warn!(
                         device = marked.device,
@@ -182,8 +198,17 @@ impl House {
                 }
                 *self.unowned.lock().unwrap_or_else(PoisonError::into_inner) = unowned;
             }
-            Err(failure) => tracing::error!("the devices of this node could not be surveyed: {failure}"),
+            Err(failure) => {
+                // Nobody knows: there may be some.
+                self.has_unexplained.store(true, Ordering::Relaxed);
+                tracing::error!("the devices of this node could not be surveyed: {failure}");
+            }
         }
+    }
+
+    /// Undoes what an earlier daemon was in the middle of, volume by volume, and tries again for as long as something is left.
+    pub(crate) fn recover(self: &Arc<Self>) {
+        let Some(engine) = &self.engine else { return };
         for record in engine.interrupted() {
             let house = self.clone();
             let started = std::thread::Builder::new().name("recover".into()).stack_size(512 << 10).spawn(move || house.recover_volume(&record));
@@ -198,16 +223,19 @@ impl House {
         let (driver, volume) = (&record.header.driver, &record.header.volume);
         let key = Claimed::Volume(driver.clone(), volume.to_string());
         for attempt in 0..u32::MAX {
-            // Somebody who calls meanwhile does it as well.
-            let Some(_claim) = self.claims.claim_own(&key, "recovery") else { return };
-            match engine.open(driver, volume).and_then(|mut work| work.recover()) {
-                Ok(()) => {
-                    tracing::info!(%driver, %volume, "what an earlier daemon was in the middle of is undone");
-                    return;
-                }
-                Err(failure) => tracing::warn!(%driver, %volume, attempt, "what an earlier daemon was in the middle of is not undone yet: {failure}"),
+            // A call may do it in our stead, or may hold the volume and leave it to us after all.
+            if !engine.interrupted().iter().any(|other| other.header.key == record.header.key) {
+                return;
             }
-            drop(_claim);
+            if let Some(_claim) = self.claims.claim_own(&key, "recovery") {
+                match engine.open(driver, volume).and_then(|mut work| work.recover()) {
+                    Ok(()) => {
+                        tracing::info!(%driver, %volume, "what an earlier daemon was in the middle of is undone");
+                        return;
+                    }
+                    Err(failure) => tracing::warn!(%driver, %volume, attempt, "what an earlier daemon was in the middle of is not undone yet: {failure}"),
+                }
+            }
             std::thread::sleep(std::time::Duration::from_secs(1 << attempt.min(5)));
         }
     }
@@ -225,8 +253,9 @@ impl House {
         }
     }
 
-    /// Looks again at drivers that were refused for a reason that may have passed (no memory, a lost process).
-    pub(crate) fn try_again(self: &Arc<Self>) {
+    /// Looks again at drivers that were refused for a reason that may have passed (no memory, a lost process). Not while somebody looks.
+    pub(crate) fn try_again(&self) {
+        let Ok(_one) = self.looking.try_lock() else { return };
         let mut has_any = false;
         for served in self.all() {
             if served.driver.is_worth_another_try(RETRY) {
@@ -235,7 +264,7 @@ impl House {
             }
         }
         if has_any {
-            self.look();
+            self.look_now();
         }
     }
 
@@ -247,6 +276,12 @@ impl House {
     /// What is recorded on this node.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.engine.as_ref().map(Engine::records).unwrap_or_default()
+    }
+
+    /// The drivers that ever served here, by what is kept of each.
+    fn remembered(&self) -> Vec<DriverName> {
+        let entries = std::fs::read_dir(self.config.state.join("drivers")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| DriverName::parse(entry.file_name().to_str()?.strip_suffix(".json")?).ok()).collect()
     }
 
     fn driver_files(&self) -> Vec<PathBuf> {

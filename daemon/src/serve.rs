@@ -26,6 +26,9 @@ use windlass_csi::v1::identity_server::IdentityServer;
 use windlass_csi::v1::node_server::NodeServer;
 use windlass_plugins::watch::Watch;
 
+/// Between two looks at what is idle, and at what was refused.
+const TICK: Duration = Duration::from_secs(1);
+
 /// The log goes to standard error; `WINDLASS_LOG` chooses what, `info` if it does not.
 pub(crate) fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -64,24 +67,21 @@ impl Running {
         let (shutdown, ends) = watch::channel(false);
         let guard = runtime.enter();
         let mut sockets = Vec::new();
+        house.survey();
         house.find_drivers()?;
         house.recover();
         for served in house.all() {
-            sockets.push(listen(&served, ends.clone())?);
+            // One driver that cannot have its socket (a path that is too long) is no reason for the others to have none.
+            match listen(&served, ends.clone()) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) => tracing::error!(driver = %served.driver.name(), "the driver cannot be served: {error:#}"),
+            }
         }
         sockets.push(admin::listen(&house, ends.clone())?);
         let watch = follow(&house, &ends)?;
-        let idle = house.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let house = idle.clone();
-                crate::claims::on_a_thread(move || {
-                    house.end_idle();
-                    house.try_again();
-                });
-            }
-        });
+        let (idle, refused) = (house.clone(), house.clone());
+        tokio::spawn(every(TICK, move || idle.end_idle()));
+        tokio::spawn(every(TICK, move || refused.try_again()));
         drop(guard);
         Ok(Self { house, runtime, shutdown, sockets, _watch: watch, _lock: lock })
     }
@@ -108,6 +108,20 @@ impl Running {
             let _ = std::fs::remove_file(socket);
         }
         self.runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+}
+
+/// Has something done again and again on a thread, one at a time: what takes longer than the period is not begun a second time.
+async fn every(period: Duration, work: impl Fn() + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    loop {
+        tokio::time::sleep(period).await;
+        let (work, (done, over)) = (work.clone(), tokio::sync::oneshot::channel::<()>());
+        crate::claims::on_a_thread(move || {
+            work();
+            drop(done);
+        });
+        let _ = over.await;
     }
 }
 
@@ -200,4 +214,28 @@ fn follow(house: &Arc<House>, ends: &watch::Receiver<bool>) -> anyhow::Result<Ar
     watch.set([house.config.drivers.clone()].into());
     std::thread::Builder::new().name("load".into()).spawn(look)?;
     Ok(watch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn work_that_takes_longer_than_its_period_is_not_begun_twice() {
+        let counts = Arc::new([const { AtomicU32::new(0) }; 3]);
+        let seen = counts.clone();
+        let ticks = tokio::spawn(every(Duration::from_millis(1), move || {
+            let [now, most, done] = &*seen;
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(10));
+            now.fetch_sub(1, Ordering::SeqCst);
+            done.fetch_add(1, Ordering::SeqCst);
+        }));
+        while counts[2].load(Ordering::SeqCst) < 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        ticks.abort();
+        assert_eq!(counts[1].load(Ordering::SeqCst), 1);
+    }
 }

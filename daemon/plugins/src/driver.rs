@@ -122,6 +122,10 @@ impl Driver {
         let (number, advertised) = {
             let mut state = self.lock();
             state.generations += 1;
+            // The try counts from its beginning: a slow one is not followed by the next at once.
+            if let Some(refused) = &mut state.refused {
+                refused.at = SystemTime::now();
+            }
             (state.generations, state.advertised.clone())
         };
         let promise = advertised.as_ref().map(|old| Promise { exports: &old.exports, vendor: &old.vendor });
