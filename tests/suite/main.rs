@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crash;
+mod effects;
 mod hang;
 mod hostile;
 mod processes;
