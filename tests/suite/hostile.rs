@@ -98,7 +98,6 @@ fn plugin_a_create_that_misbehaves_fails_alone() {
         ("control-id", Code::Unavailable),
         ("big-context", Code::Unavailable),
         ("own-key", Code::Unavailable),
-        ("small", Code::Unavailable),
         ("huge", Code::Unavailable),
         ("trap-after", Code::Unavailable),
         ("other-folder-file", Code::PermissionDenied),
@@ -126,14 +125,15 @@ fn loop_an_attach_that_misbehaves_fails_alone() {
     let own = [
         ("climb", Code::FailedPrecondition),
         ("absolute", Code::FailedPrecondition),
-        ("other-file", Code::FailedPrecondition),
+        // No such file: the test below has one.
+        ("other-file", Code::NotFound),
         ("other-folder", Code::FailedPrecondition),
         ("long-folder", Code::Unavailable),
         ("other-filesystem", Code::AlreadyExists),
         ("bad-label", Code::FailedPrecondition),
         ("long-label", Code::Unavailable),
-        ("files", Code::Unimplemented),
-        ("files-create", Code::Unimplemented),
+        ("files", Code::PermissionDenied),
+        ("files-create", Code::PermissionDenied),
     ];
     check_all(&scene, "attach", &own, stage);
     scene.daemon.assert_nothing_left();
