@@ -202,10 +202,8 @@ fn follow(house: &Arc<House>, ends: &watch::Receiver<bool>) -> anyhow::Result<Ar
                 }
                 Err(error) => tracing::error!("the drivers cannot be looked for: {error}"),
             }
-            let folders = house.look();
-            if let Some(watch) = slot.get() {
-                watch.set(folders);
-            }
+            // Again when a folder is new to the watch: what happened in it while it was looked at would be missed.
+            while slot.get().is_some_and(|watch| watch.set(house.look())) {}
         }
     };
     let watch = Arc::new(Watch::start(look.clone()).context("cannot watch for changes")?);

@@ -51,12 +51,15 @@ impl Watch {
     }
 
     /// Watches exactly these folders from now on. One that does not exist (yet) is tried again at the next call.
-    pub fn set(&self, folders: BTreeSet<PathBuf>) {
+    ///
+    /// True if one of them was not watched before: what happened in it until now is seen only by looking again.
+    pub fn set(&self, folders: BTreeSet<PathBuf>) -> bool {
         let mut guard = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let (watcher, watched) = &mut *guard;
         for gone in watched.difference(&folders) {
             let _ = watcher.unwatch(gone);
         }
+        let before = std::mem::take(watched);
         *watched = folders
             .into_iter()
             .filter(|folder| {
@@ -67,5 +70,6 @@ impl Watch {
                 is_watched.is_ok()
             })
             .collect();
+        !watched.is_subset(&before)
     }
 }
