@@ -88,7 +88,7 @@ fn thread(folder: &Folder, writer: &Mutex<UnixStream>, work: &Mutex<Receiver<Req
             Ok(()) => folder.perform(verb),
             Err(stale) => Err(refuse(RefusalKind::Unavailable, stale.to_string())),
         };
-        answer(&mut *writer.lock().unwrap_or_else(PoisonError::into_inner), Reply { id, result }).map_err(ThreadError::Answer)?;
+        answer(&mut writer.lock().unwrap_or_else(PoisonError::into_inner), Reply { id, result }).map_err(ThreadError::Answer)?;
         if let Err(Stale::Replaced) = is_current {
             return Err(ThreadError::Replaced);
         }

@@ -259,12 +259,16 @@ mod tests {
         let waits = mux.call().unwrap();
         let began = Instant::now();
         std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..3).map(|_| scope.spawn(|| {
-                let call = mux.call().unwrap();
-                let name = "n".repeat(1 << 20);
-                let ask = Request { id: call.id, verb: FilesVerb::Stat { name } };
-                (0..16).find_map(|_| call.send(&ask).err())
-            })).collect();
+            let writers: Vec<_> = (0..3)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let call = mux.call().unwrap();
+                        let name = "n".repeat(1 << 20);
+                        let ask = Request { id: call.id, verb: FilesVerb::Stat { name } };
+                        (0..16).find_map(|_| call.send(&ask).err())
+                    })
+                })
+                .collect();
             assert_eq!(waits.wait(soon()).unwrap_err(), WaitError::Lost, "who waits for an answer is told");
             assert!(writers.into_iter().all(|writer| writer.join().unwrap() == Some(WaitError::Lost)));
         });
