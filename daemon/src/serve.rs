@@ -4,6 +4,7 @@ use crate::admin;
 use crate::authority::Named;
 use crate::config::{Config, Role};
 use crate::house::House;
+use crate::refused::Refused;
 use crate::served::Served;
 use crate::service::controller::ControllerService;
 use crate::service::identity::IdentityService;
@@ -18,7 +19,6 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use windlass_csi::v1::controller_server::ControllerServer;
@@ -166,7 +166,8 @@ fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Resu
 }
 
 async fn not_served() -> tonic::codegen::http::Response<tonic::body::Body> {
-    Status::unimplemented("this daemon does not serve that service for this driver, in the role it has").into_http()
+    let status: tonic::Status = Refused::NotOffered("that service, in the role that this daemon has").into();
+    status.into_http()
 }
 
 /// Binds a socket with mode 0600 in a folder with mode 0700, in place of one that a dead daemon left (the lock says that it is dead).

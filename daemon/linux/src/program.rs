@@ -124,7 +124,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(tool: &Tool, arguments: &[S], lock: &File, de
     let mut command = Command::new(path);
     command.args(arguments).env_clear().env("PATH", PATH).current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
-    sys::tie_to_us(&mut command, lock.as_fd());
+    sys::keep_open_in(&mut command, lock.as_fd());
     let mut child = command.spawn().map_err(failed)?;
     // The command holds the pipe's writing ends, and would keep us from ever seeing its end.
     drop(command);

@@ -372,17 +372,15 @@ pub(crate) fn xfs_grow(folder: &File, blocks: u64, inode_percent: u32) -> io::Re
     unsafe { ioctl(folder, XFS_IOC_FSGROWFSDATA, &raw mut wish) }.map(drop)
 }
 
-/// Lets the command die with the process that starts it, and hold on to `kept` (a lock) for as long as it lives.
-pub(crate) fn tie_to_us(command: &mut Command, kept: BorrowedFd<'_>) {
+/// Lets the command hold on to `kept` (a lock) for as long as it lives, also when the process that started it has died.
+///
+/// It is not made to die with us: an mkfs that is killed half-way leaves what nobody can tell from data, one that comes to its end
+/// leaves a whole file system. Whoever wants the volume meanwhile waits for the lock.
+pub(crate) fn keep_open_in(command: &mut Command, kept: BorrowedFd<'_>) {
     let kept = kept.as_raw_fd();
-    let us = std::process::id() as libc::pid_t;
     let prepare = move || {
-        // SAFETY: plain numbers.
-        checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into())?;
         // SAFETY: plain numbers; clears FD_CLOEXEC, the only flag of a descriptor.
-        checked(unsafe { libc::fcntl(kept, libc::F_SETFD, 0) }.into())?;
-        // SAFETY: no arguments. We may have died before the signal was asked for.
-        if unsafe { libc::getppid() } != us { Err(io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(()) }
+        checked(unsafe { libc::fcntl(kept, libc::F_SETFD, 0) }.into()).map(drop)
     };
     // SAFETY: between fork and exec only async-signal-safe calls are made, and nothing is allocated.
     unsafe { command.pre_exec(prepare) };

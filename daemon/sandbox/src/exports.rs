@@ -19,7 +19,7 @@ pub(crate) struct Exports {
 impl Exports {
     /// Finds the exports and compares their types. A group that is not there at all is no error; one that differs is.
     pub(crate) fn find(component: InstancePre<Call>) -> wasmtime::Result<Self> {
-        let has = |name: &str| component.component().get_export_index(None, &format!("windlass:plugin/{name}@0.1.0")).is_some();
+        let has = |name: &str| component.component().get_export_index(None, format!("windlass:plugin/{name}@0.1.0").as_str()).is_some();
         Ok(Self {
             driver: driver::GuestIndices::new(&component)?,
             node: has("node").then(|| node::GuestIndices::new(&component)).transpose()?,

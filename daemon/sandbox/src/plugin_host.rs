@@ -67,7 +67,10 @@ pub fn plugin_host(uid: Option<u32>) -> ExitCode {
     }
 }
 
-fn prepare(mut socket: &UnixStream, uid: Option<u32>) -> Result<(Arc<Shared>, Arc<Queue>, Vec<String>), HostError> {
+/// What serves calls, where they queue, and the walls that are missing.
+type Prepared = (Arc<Shared>, Arc<Queue>, Vec<String>);
+
+fn prepare(mut socket: &UnixStream, uid: Option<u32>) -> Result<Prepared, HostError> {
     let code = sys::inherited(4).map_err(HostError::Inherited)?;
     sys::use_one_arena();
     let missing_walls = walls::shut_in(uid, 5, &ROOM, Filter::Load)?;
