@@ -73,16 +73,17 @@ impl Drop for Bench {
     }
 }
 
-/// Unmounts what is mounted beneath `base` and unbinds loop devices of files beneath it. False: something is still mounted.
+/// Unmounts what is mounted beneath `base` and unbinds loop devices of files beneath it, either of which may keep the other busy. False:
+/// something is still mounted.
 fn clear(base: &Path) -> bool {
     for _ in 0..5 {
         for point in mounts(base).iter().rev() {
             let _may_be_busy = Command::new("umount").arg(point).output();
         }
-    }
-    for (name, backing) in loops() {
-        if Path::new(&backing).starts_with(base) {
-            let _may_be_busy = Command::new("losetup").arg("-d").arg(format!("/dev/{name}")).output();
+        for (name, backing) in loops() {
+            if Path::new(&backing).starts_with(base) {
+                let _may_be_busy = Command::new("losetup").arg("-d").arg(format!("/dev/{name}")).output();
+            }
         }
     }
     mounts(base).is_empty()
