@@ -8,5 +8,6 @@ mod hostile;
 mod processes;
 mod programs;
 mod reload;
+mod stuck;
 mod tidy;
 mod whole_life;

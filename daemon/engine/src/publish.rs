@@ -34,10 +34,15 @@ impl Work<'_> {
         self.refuse_second_target(&order, &observed)?;
         // Recorded there and not to be seen: somebody unmounted it. One target has one strand.
         self.unwind_publishes(|facts| facts.target == order.facts.target).map_err(left_behind)?;
-        let strand = self.writer.record().next_number();
+        let (strand, target) = (self.writer.record().next_number(), order.facts.target.clone());
         self.writer.write(&Line::Begin { strand, what: What::Publish(order.facts) })?;
         match self.apply(strand, order.step).and_then(|_| self.writer.write(&Line::Complete { strand })) {
             Ok(()) => Ok(Settled::Done),
+            // The path was refused before anything was made of it. What is there (a folder with somebody's files) is not ours to remove.
+            Err(cause) if cause.reason == Reason::BadPath && !self.is_at(&target)? => {
+                self.abandon(strand)?;
+                Err(cause)
+            }
             Err(cause) => Err(self.unwind_after(strand, cause)),
         }
     }

@@ -119,6 +119,15 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Drops a strand whose step did nothing: its undos are noted as done.
+    pub(crate) fn abandon(&mut self, strand: u32) -> Result<(), Failure> {
+        let undos = self.writer.record().strands.iter().find(|other| other.number == strand).map_or(0, |strand| strand.undos.len());
+        let lines: Vec<Line> = std::iter::once(Line::Unwind { strand }).chain((0..undos).map(|_| Line::Undone { strand })).collect();
+        self.writer.write_all(&lines)?;
+        self.note_if_gone();
+        Ok(())
+    }
+
     /// Undoes a list that no strand holds, in order: what follows from the kernel's view alone when the journal was lost.
     pub(crate) fn undo_all(&mut self, undos: Vec<Undo>) -> Result<(), Failure> {
         for undo in undos {
