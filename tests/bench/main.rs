@@ -177,7 +177,7 @@ fn memory() -> anyhow::Result<()> {
         let status = daemon.status();
         let mut roles = vec![("daemon".to_owned(), i64::from(pid))];
         roles.extend(status["workers_idle"].as_array().into_iter().flatten().filter_map(|pid| Some(("worker".to_owned(), pid.as_i64()?))));
-        roles.extend(status["effects"]["pid"].as_i64().map(|pid| ("effects".to_owned(), pid)));
+        roles.extend(status["effects"].as_array().into_iter().flatten().filter_map(|effects| Some(("effects".to_owned(), effects["pid"].as_i64()?))));
         roles.extend(status["drivers"][0]["pid"].as_i64().map(|pid| (format!("plugin {DRIVER}"), pid)));
         Ok(roles)
     };

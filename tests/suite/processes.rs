@@ -67,7 +67,8 @@ fn namespace(pid: i32, kind: &str) -> String {
 fn plugin_the_effects_process_has_no_privilege() {
     let daemon = Daemon::start();
     Volume::create(&daemon, "a", block(Mode::SingleNodeWriter), 1).unwrap();
-    let pid = daemon.status()["effects"]["pid"].as_i64().unwrap() as i32;
+    let status = daemon.status();
+    let pid = status["effects"][0]["pid"].as_i64().unwrap_or_else(|| panic!("no effects process: {status}")) as i32;
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_eq!(status_field(pid, set), NOTHING, "{set}");
     }

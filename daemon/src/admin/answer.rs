@@ -22,7 +22,7 @@ pub(super) fn status(house: &Arc<House>) -> Status {
         node: house.config.node.clone(),
         roles: house.config.roles.clone(),
         workers_idle: house.engine.as_ref().map(|engine| engine.idle_workers()).unwrap_or_default(),
-        effects: house.effects.view().map(|(pid, missing_walls)| Effects { pid, missing_walls }),
+        effects: house.effects.view().into_iter().map(|(folder, pid, missing_walls)| Effects { folder: folder.to_string(), pid, missing_walls }).collect(),
         drivers: house.all().iter().map(|served| driver(served, &records)).collect(),
         volumes: records.iter().map(volume).collect(),
         going: (house.claims.going().into_iter())

@@ -13,16 +13,17 @@ pub(crate) struct Status {
     pub(crate) node: String,
     pub(crate) roles: Vec<crate::config::Role>,
     pub(crate) workers_idle: Vec<u32>,
-    pub(crate) effects: Option<Effects>,
+    pub(crate) effects: Vec<Effects>,
     pub(crate) drivers: Vec<Driver>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) going: Vec<Going>,
     pub(crate) unowned: Vec<Unowned>,
 }
 
-/// The effects process.
+/// The effects process of one granted folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Effects {
+    pub(crate) folder: String,
     pub(crate) pid: u32,
     pub(crate) missing_walls: Vec<String>,
 }

@@ -37,10 +37,14 @@ impl Effects<'_> {
         if name.is_some_and(|name| !is_file_name(name)) {
             return Err(refuse(RefusalKind::Invalid, "a file's name is 1 to 200 letters, digits, `-`, `_` or `.`, and does not begin with a dot".to_owned()));
         }
-        if let FilesVerb::Create { name, .. } = &files.verb {
-            self.sources.push(Source::File { folder: files.folder.clone(), name: name.clone() });
-        }
-        self.process.perform(folder, files.verb)
+        let source = match &files.verb {
+            FilesVerb::Create { name, .. } => Some(Source::File { folder: files.folder.clone(), name: name.clone() }),
+            _ => None,
+        };
+        let answer = self.process.perform(folder, files.verb)?;
+        // Made or found, once: a plugin may ask for the same file again.
+        self.sources.extend(source.filter(|source| !self.sources.contains(source)));
+        Ok(answer)
     }
 }
 

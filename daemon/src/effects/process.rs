@@ -76,14 +76,16 @@ impl EffectsProcesses {
         drop(gone);
     }
 
-    /// The id and the missing walls of the first process that runs, for status.
-    pub(crate) fn view(&self) -> Option<(u32, Vec<String>)> {
+    /// The folder, the id and the missing walls of each process that runs, for status.
+    pub(crate) fn view(&self) -> Vec<(HostPath, u32, Vec<String>)> {
+        let desks: Vec<_> = lock(&self.desks).iter().map(|(folder, desk)| (folder.clone(), desk.clone())).collect();
         // A desk whose process is being started is not waited for.
-        self.all().iter().find_map(|desk| {
+        let view = |(folder, desk): (HostPath, Arc<Desk>)| {
             let state = desk.state.try_lock().ok()?;
             let running = state.running.as_ref().filter(|running| !running.mux.is_lost())?;
-            Some((running.process.pid, running.ready.missing_walls.clone()))
-        })
+            Some((folder, running.process.pid, running.ready.missing_walls.clone()))
+        };
+        desks.into_iter().filter_map(view).collect()
     }
 
     /// Has an effect done that was checked before.
