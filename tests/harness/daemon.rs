@@ -162,9 +162,10 @@ impl Daemon {
         let _ = std::fs::remove_file(self.socket());
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", arguments[0])));
         let mut died = None;
+        // The file is there a moment before it listens.
         eventually("the daemon's socket", || {
             died = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            (died.is_some() || self.socket().exists()).then_some(())
+            (died.is_some() || std::os::unix::net::UnixStream::connect(self.socket()).is_ok()).then_some(())
         });
         assert!(died.is_none(), "the daemon ended at once ({died:?}):\n{}", self.log());
     }
