@@ -46,7 +46,7 @@ fn tell() -> Result<(), Status> {
     timed("NodeStageVolume: attach, probe (proven blank), mkfs.xfs, mount", || volume.stage(&daemon))?;
     timed("NodePublishVolume: one bind, by descriptor, no program started", || volume.publish(&daemon, 0))?;
     say("what the kernel shows:");
-    for device in devices_beneath(&daemon.path("")) {
+    for device in devices_beneath(daemon.folder()) {
         shell(Command::new("losetup").args(["--list", "--noheadings", "--output", "NAME,DIO,BACK-FILE"]).arg(format!("/dev/{device}")));
     }
     shell(Command::new("findmnt").args(["-n", "-o", "SOURCE,FSTYPE,SIZE,TARGET"]).arg(volume.target(0)));
@@ -109,8 +109,8 @@ fn tell() -> Result<(), Status> {
     daemon.assert_nothing_left();
     ok(&format!(
         "nothing left: {} mounts, {} devices, {} files",
-        mounts_beneath(&daemon.path("")).len(),
-        devices_beneath(&daemon.path("")).len(),
+        mounts_beneath(daemon.folder()).len(),
+        devices_beneath(daemon.folder()).len(),
         std::fs::read_dir(daemon.path("volumes")).map_err(told::io)?.count()
     ));
     daemon.stop();

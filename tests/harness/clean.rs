@@ -4,16 +4,21 @@ use nix::mount::{MntFlags, umount2};
 use std::path::Path;
 use std::process::Command;
 
+/// What every path beneath the folder begins with, also where the folder is spelled with a slash at its end.
+fn beneath(folder: &Path) -> String {
+    format!("{}/", folder.display().to_string().trim_end_matches('/'))
+}
+
 /// Mount points beneath the folder, newest last.
 pub fn mounts_beneath(folder: &Path) -> Vec<String> {
-    let prefix = format!("{}/", folder.display());
+    let prefix = beneath(folder);
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with(&prefix)).map(str::to_owned).collect()
 }
 
 /// Loop devices whose file is beneath the folder, by the kernel's names. Read from sysfs: a hung device does not hang this.
 pub fn devices_beneath(folder: &Path) -> Vec<String> {
-    let prefix = format!("{}/", folder.display());
+    let prefix = beneath(folder);
     let mut devices: Vec<String> = (std::fs::read_dir("/sys/block").into_iter().flatten().flatten())
         .filter(|entry| std::fs::read_to_string(entry.path().join("loop/backing_file")).is_ok_and(|file| file.starts_with(&prefix)))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
