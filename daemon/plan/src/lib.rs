@@ -13,5 +13,6 @@ pub mod ids;
 pub mod lower;
 pub mod paths;
 pub mod plugin;
+pub mod rbd;
 pub mod request;
 pub mod step;
