@@ -1,6 +1,7 @@
 //! The attach plan: what a plugin says a volume is. No field of it can hold a device path, a host path or a command (law 8).
 
 use crate::capability::FilesystemKind;
+use crate::rbd::{Credentials, ImageAt, MapOptions};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -25,6 +26,19 @@ pub enum Source {
         /// One component; checked like any other name.
         name: String,
     },
+    /// An image of a cluster that the operator granted, mapped by the kernel client.
+    Rbd(RbdSource),
+}
+
+/// See [`Source::Rbd`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RbdSource {
+    /// Which image.
+    pub at: ImageAt,
+    /// Which of the call's secrets open the cluster.
+    pub credentials: Credentials,
+    /// How it is mapped.
+    pub options: MapOptions,
 }
 
 impl fmt::Display for Source {
@@ -32,6 +46,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::File { folder, name } => write!(f, "file:{folder}/{name}"),
+            Source::Rbd(rbd) => write!(f, "{}", rbd.at),
         }
     }
 }

@@ -1,16 +1,25 @@
 //! Checks a plugin's attach plan against the operator's grants and the controller's word. Nothing has been touched yet.
 
-use crate::attach::{AttachPlan, Content, Filesystem, Source};
+use crate::attach::{AttachPlan, Content, Filesystem, RbdSource, Source};
 use crate::capability::{Access, Capability, FilesystemKind};
 use crate::effect::is_file_name;
 use crate::failure::{Failure, Reason};
 use crate::grants::Grants;
 use crate::paths::HostPath;
-use crate::request::Context;
+use crate::rbd::{ImageIdentity, MapOptions, PoolAt, RbdName};
+use crate::request::{Context, Secret, Secrets};
+use std::net::SocketAddr;
 
 /// The key of volume_context by which a node knows that a plan shows what the controller made. Written by the daemon's controller
 /// side alone; a plugin that sets a key with this prefix is refused.
 pub const SOURCE_KEY: &str = "windlass.io/source";
+
+/// The key of publish_context that holds which image ControllerPublishVolume found and locked ([`ImageIdentity`]).
+pub const IMAGE_KEY: &str = "windlass.io/image";
+
+/// The key of publish_context that says, if it is there, that no object of the image had ever been written. Its value is another with
+/// each claim: a proof is good for one format that was begun, and says nothing of what came after.
+pub const NEVER_WRITTEN_KEY: &str = "windlass.io/never-written";
 
 /// The prefix of the keys that are the daemon's own.
 pub const OWN_PREFIX: &str = "windlass.io/";
@@ -38,34 +47,146 @@ pub enum CheckedSource {
         /// The file's name.
         name: String,
     },
+    /// An image that the controller found and locked for this node.
+    Image(CheckedImage),
+}
+
+/// See [`CheckedSource::Image`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedImage {
+    /// The cluster's monitors, from the grant.
+    pub monitors: Vec<SocketAddr>,
+    /// The pool.
+    pub at: PoolAt,
+    /// The image's name.
+    pub image: RbdName,
+    /// Who it must turn out to be.
+    pub identity: ImageIdentity,
+    /// The controller's proof that it was never written, by the number of the claim that proved it.
+    pub never_written: Option<String>,
+    /// Who maps it.
+    pub user: RbdName,
+    /// How.
+    pub options: MapOptions,
+}
+
+impl CheckedImage {
+    /// The controller proved that no object of it had ever been written.
+    pub fn is_never_written(&self) -> bool {
+        self.never_written.is_some()
+    }
+}
+
+impl CheckedSource {
+    /// The proof of blankness that came with the request, if one did.
+    pub fn proof(&self) -> Option<&str> {
+        match self {
+            Self::Image(image) => image.never_written.as_deref(),
+            Self::File { .. } => None,
+        }
+    }
+}
+
+/// What of a request a plan is checked against.
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    /// From CreateVolume.
+    pub volume_context: &'a Context,
+    /// From ControllerPublishVolume.
+    pub publish_context: &'a Context,
+    /// Of the call.
+    pub secrets: &'a Secrets,
 }
 
 /// Checks `plan` for a volume that is to be used as `capability` says.
-pub fn check(plan: &AttachPlan, grants: &Grants, volume_context: &Context, capability: &Capability) -> Result<CheckedPlan, Failure> {
-    let source = check_source(&plan.source, grants)?;
-    let is_ours = check_ownership(&plan.source, grants, volume_context)?;
+pub fn check(plan: &AttachPlan, grants: &Grants, told: Told<'_>, capability: &Capability) -> Result<CheckedPlan, Failure> {
+    let source = check_source(&plan.source, grants, told)?;
+    let is_ours = check_ownership(&plan.source, grants, told.volume_context)?;
     Ok(CheckedPlan { source, content: plan.content, filesystem: check_filesystem(plan, capability)?, is_ours })
 }
 
-/// Puts the operator's values in the place of a source's names. Says nothing of whose the source is.
-pub fn check_source(source: &Source, grants: &Grants) -> Result<CheckedSource, Failure> {
+/// Puts the operator's and the caller's values in the place of a source's names. Says nothing of whose the source is.
+pub fn check_source(source: &Source, grants: &Grants, told: Told<'_>) -> Result<CheckedSource, Failure> {
     match source {
-        Source::File { folder, name } => {
-            let Some(path) = grants.files.get(folder) else {
-                let shown: String = folder.chars().filter(|c| !c.is_control()).take(64).collect();
-                return Err(Failure::new(
-                    Reason::NotGranted,
-                    format!(
-                        "the plugin's plan names the folder {shown:?}, which the driver was not granted; grants are in `[grants.files]` of its drivers.d file"
-                    ),
-                ));
-            };
-            if !is_file_name(name) {
-                return Err(Failure::new(Reason::NotGranted, "the plugin's plan names a file that is not one plain component"));
-            }
-            Ok(CheckedSource::File { folder: path.clone(), name: name.clone() })
-        }
+        Source::File { folder, name } => check_file(folder, name, grants),
+        Source::Rbd(rbd) => check_image(rbd, grants, told).map(CheckedSource::Image),
     }
+}
+
+fn check_file(folder: &str, name: &str, grants: &Grants) -> Result<CheckedSource, Failure> {
+    let Some(path) = grants.files.get(folder) else {
+        let shown: String = folder.chars().filter(|c| !c.is_control()).take(64).collect();
+        return Err(Failure::new(
+            Reason::NotGranted,
+            format!("the plugin's plan names the folder {shown:?}, which the driver was not granted; grants are in `[grants.files]` of its drivers.d file"),
+        ));
+    };
+    if !is_file_name(name) {
+        return Err(Failure::new(Reason::NotGranted, "the plugin's plan names a file that is not one plain component"));
+    }
+    Ok(CheckedSource::File { folder: path.clone(), name: name.to_owned() })
+}
+
+fn check_image(rbd: &RbdSource, grants: &Grants, told: Told<'_>) -> Result<CheckedImage, Failure> {
+    let grant = grants.pool(&rbd.at.cluster, &rbd.at.at).map_err(|ungranted| Failure::new(Reason::NotGranted, format!("the plugin's plan: {ungranted}")))?;
+    check_options(&rbd.options)?;
+    let Some(proven) = told.publish_context.get(IMAGE_KEY) else {
+        return Err(Failure::new(
+            Reason::NoProof,
+            format!("publish_context has no `{IMAGE_KEY}`: ControllerPublishVolume comes first, finds the image and locks it for this node"),
+        ));
+    };
+    let identity = ImageIdentity::parse(proven)
+        .ok_or_else(|| Failure::new(Reason::BadArgument, format!("`{IMAGE_KEY}` in publish_context is not what ControllerPublishVolume returned")))?;
+    let user = secret(told.secrets, &rbd.credentials.user)?;
+    let user = RbdName::parse(user.reveal())
+        .map_err(|problem| Failure::new(Reason::BadArgument, format!("the secret `{}` is not a Ceph user: {problem}", rbd.credentials.user)))?;
+    let key = secret(told.secrets, &rbd.credentials.key)?;
+    if !is_key(key.reveal()) {
+        return Err(Failure::new(
+            Reason::BadArgument,
+            format!("the secret `{}` is not a Ceph key, which is base64 as `ceph auth get-key` prints it", rbd.credentials.key),
+        ));
+    }
+    Ok(CheckedImage {
+        monitors: grant.monitors.clone(),
+        at: rbd.at.at.clone(),
+        image: rbd.at.image.clone(),
+        identity,
+        never_written: told.publish_context.get(NEVER_WRITTEN_KEY).filter(|proof| !proof.is_empty()).cloned(),
+        user,
+        options: rbd.options.clone(),
+    })
+}
+
+/// A secret of the call by the name that a plugin gave. What is missing is named; what there is, is not shown.
+pub fn secret(secrets: &Secrets, name: &str) -> Result<Secret, Failure> {
+    secrets.get(name).filter(|secret| !secret.reveal().is_empty()).ok_or_else(|| {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        Failure::new(Reason::BadArgument, format!("the secret `{shown}` is missing; the driver needs it for this call (`secrets`)"))
+    })
+}
+
+/// base64, as Ceph prints keys; nothing that could end an option of the kernel's.
+fn is_key(key: &str) -> bool {
+    (16..=256).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+}
+
+fn check_options(options: &MapOptions) -> Result<(), Failure> {
+    let refuse = |what: &str| Err(Failure::new(Reason::NotGranted, format!("the plugin's plan: {what}")));
+    if options.crush_location.len() > 8 {
+        return refuse("`crush-location` has more than 8 levels");
+    }
+    if options.osd_request_timeout > 86_400 {
+        return refuse("`osd-request-timeout` is more than a day");
+    }
+    if options.queue_depth != 0 && !(2..=4096).contains(&options.queue_depth) {
+        return refuse("`queue-depth` is not between 2 and 4096");
+    }
+    if options.alloc_size != 0 && !(options.alloc_size.is_power_of_two() && (512..=32 << 20).contains(&options.alloc_size)) {
+        return refuse("`alloc-size` is not a power of two between 512 and 33554432");
+    }
+    Ok(())
 }
 
 fn check_ownership(source: &Source, grants: &Grants, volume_context: &Context) -> Result<bool, Failure> {
@@ -117,16 +238,21 @@ mod tests {
         }
     }
     fn grants(is_static_allowed: bool) -> Grants {
-        Grants { files: [("volumes".to_owned(), HostPath::parse("/srv/v").unwrap())].into(), is_static_allowed }
+        Grants { files: [("volumes".to_owned(), HostPath::parse("/srv/v").unwrap())].into(), is_static_allowed, ..Grants::default() }
     }
     fn made(source: &str) -> Context {
         [(SOURCE_KEY.to_owned(), source.to_owned())].into()
     }
 
+    fn told(volume_context: &Context) -> Told<'_> {
+        Told { volume_context, publish_context: volume_context, secrets: Box::leak(Box::default()) }
+    }
+
     #[test]
     fn a_plan_shows_what_was_made_and_nothing_else() {
-        let check =
-            |plan: &AttachPlan, context: &Context, is_static| check(plan, &grants(is_static), context, &mount(None)).map(|c| c.is_ours).map_err(|f| f.reason);
+        let check = |plan: &AttachPlan, context: &Context, is_static| {
+            check(plan, &grants(is_static), told(context), &mount(None)).map(|c| c.is_ours).map_err(|f| f.reason)
+        };
         assert_eq!(check(&plan("volumes", "a", None), &made("file:volumes/a"), false), Ok(true));
         assert_eq!(check(&plan("volumes", "b", None), &made("file:volumes/a"), true), Err(Reason::NotOurs));
         assert_eq!(check(&plan("volumes", "a", None), &Context::new(), false), Err(Reason::NotOurs));
@@ -143,7 +269,7 @@ mod tests {
     #[test]
     fn the_request_chooses_the_file_system() {
         let p = plan("volumes", "a", None);
-        let of = |wish| check(&p, &grants(false), &made("file:volumes/a"), &mount(wish)).map(|c| c.filesystem.unwrap().kind).map_err(|f| f.reason);
+        let of = |wish| check(&p, &grants(false), told(&made("file:volumes/a")), &mount(wish)).map(|c| c.filesystem.unwrap().kind).map_err(|f| f.reason);
         assert_eq!(of(None), Ok(FilesystemKind::Ext4));
         assert_eq!(of(Some(FilesystemKind::Xfs)), Err(Reason::Incompatible));
     }

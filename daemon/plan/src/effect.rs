@@ -1,6 +1,7 @@
 //! What a plugin may ask the world for while a controller call runs: its imports as data, and their answers.
 
 use crate::plugin::RefusalKind;
+use crate::rbd::{Claimed, Credentials, Hold, Holder, ImageFacts, ImageWish, PoolAt, PoolRoom, RbdName};
 use crate::request::Context;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,89 @@ use serde::{Deserialize, Serialize};
 pub enum Effect {
     /// The interface `files`.
     Files(FilesEffect),
+    /// The interface `rbd`.
+    Rbd(RbdEffect),
+}
+
+/// The interface `rbd`: images of a cluster that the operator granted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RbdEffect {
+    /// The grant's name.
+    pub cluster: RbdName,
+    /// Which of the call's secrets open it.
+    pub credentials: Credentials,
+    /// What to do there.
+    pub verb: RbdVerb,
+}
+
+/// What can be done in a granted cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RbdVerb {
+    /// The name of the pool with this number.
+    PoolName {
+        /// Its number.
+        number: u64,
+    },
+    /// Something in a pool.
+    Pool {
+        /// The pool.
+        at: PoolAt,
+        /// What.
+        verb: PoolVerb,
+    },
+    /// Something with an image.
+    Image {
+        /// Its pool.
+        at: PoolAt,
+        /// Its name.
+        image: RbdName,
+        /// What.
+        verb: ImageVerb,
+    },
+}
+
+/// What can be done in a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PoolVerb {
+    /// Lists in the order of names.
+    List {
+        /// Names after this one; empty from the beginning.
+        after: String,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Free room.
+    Room,
+}
+
+/// What can be done with an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageVerb {
+    /// Makes it with its metadata; one that exists is returned untouched.
+    Create(ImageWish),
+    /// Looks.
+    Stat,
+    /// Adds to its metadata.
+    SetMetadata(Context),
+    /// Grows; never shrinks.
+    Resize {
+        /// In bytes.
+        size: u64,
+    },
+    /// Into the trash; not there is as good. Refused while anybody has it.
+    Delete,
+    /// Gives it to a node: lock and proof.
+    Claim {
+        /// How it will be used.
+        hold: Hold,
+        /// By whom.
+        holder: Holder,
+    },
+    /// Takes it back; who has not let go is shut out first.
+    Release {
+        /// From whom.
+        holder: Holder,
+    },
 }
 
 /// The interface `files`: volumes as sparse files in a folder that the operator granted by name.
@@ -85,6 +169,34 @@ pub enum EffectAnswer {
         /// The file system's size.
         total: u64,
     },
+    /// Of the interface `rbd`.
+    Rbd(RbdAnswer),
+}
+
+/// What an effect of the interface `rbd` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RbdAnswer {
+    /// Of `pool-name`.
+    PoolName(Option<RbdName>),
+    /// Of `create`: the image, and whether this call made it.
+    Created {
+        /// The image as it is now.
+        image: ImageFacts,
+        /// It did not exist before.
+        is_new: bool,
+    },
+    /// Of `stat`.
+    Image(Option<ImageFacts>),
+    /// Of `resize`.
+    Resized(ImageFacts),
+    /// Of `set-metadata`, `delete` and `release`.
+    Done,
+    /// Of `list`.
+    Names(Vec<RbdName>),
+    /// Of `free`.
+    Room(PoolRoom),
+    /// Of `claim`: what was proven. The plugin is not told; the node is.
+    Claimed(Claimed),
 }
 
 /// A file in a granted folder.

@@ -48,6 +48,10 @@ pub enum Reason {
     NotThere,
     /// The path is wrong: outside the roots, through a symlink, not the right kind, or its parent is missing.
     BadPath,
+    /// A field of the request is missing or wrong, which only the plan could tell.
+    BadArgument,
+    /// The back end says that the credentials are wrong, or may not do this.
+    Denied,
     /// Something that is not ours is at the path.
     ForeignMount,
     /// The daemon lacks a capability or a kernel feature.

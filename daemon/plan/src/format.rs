@@ -13,6 +13,9 @@ pub struct FormatNote {
     pub backing: Backing,
     /// How far it came.
     pub state: FormatState,
+    /// The controller's proof that the format relied on. What was proven before a format began proves nothing after.
+    #[serde(default)]
+    pub proof: Option<String>,
 }
 
 /// How far formatting came.
@@ -58,6 +61,8 @@ pub struct Evidence<'a> {
     pub kind: FilesystemKind,
     /// A device that is to be read only is never formatted.
     pub writable: Writable,
+    /// The controller's proof that the device was blank, where the probe relied on one.
+    pub proof: Option<&'a str>,
 }
 
 /// Decides, or says why neither will do and what the way out is.
@@ -83,8 +88,19 @@ pub fn decide(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
             };
             Err(Failure::new(Reason::CannotTell, format!("cannot tell what is on the volume, so it is neither formatted nor mounted: {why}{hint}")))
         }
+        Probe::Blank { .. } if is_spent(evidence, note) => Err(Failure::new(
+            Reason::CannotTell,
+            "a format was begun here and interrupted, and the proof that the volume was blank is older; let it be taken from the node and published anew, \
+             or, if nothing else has written to it since, allow it with `windlass volumes allow-format ID`",
+        )),
         Probe::Blank { proof } => decide_blank(evidence, state, proof),
     }
+}
+
+/// Was the proof given before a format that was begun and did not finish? Only images have such proofs; of a file the kernel tells how
+/// it is now.
+fn is_spent(evidence: &Evidence<'_>, note: Option<&FormatNote>) -> bool {
+    note.is_some_and(|note| note.state == FormatState::Begun && note.proof.is_some() && note.proof.as_deref() == evidence.proof)
 }
 
 fn decide_blank(evidence: &Evidence<'_>, state: Option<FormatState>, proof: &str) -> Result<Decision, Failure> {
@@ -119,8 +135,10 @@ fn refuse_read_only(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::BackingFile;
 
-    const BACKING: Backing = Backing { device: 1, inode: 2, born_ns: 3 };
+    const FILE: BackingFile = BackingFile { device: 1, inode: 2, born_ns: 3 };
+    const BACKING: Backing = Backing::File(FILE);
 
     fn blank() -> Probe {
         Probe::Blank { proof: "no data in 0..1".into() }
@@ -133,8 +151,8 @@ mod tests {
     }
 
     fn check(probe: &Probe, content: Content, is_ours: bool, note: Option<(Backing, FormatState)>, writable: Writable) -> Result<bool, Reason> {
-        let note = note.map(|(backing, state)| FormatNote { backing, state });
-        let evidence = Evidence { probe, backing: &BACKING, content, is_ours, note: note.as_ref(), kind: FilesystemKind::Ext4, writable };
+        let note = note.map(|(backing, state)| FormatNote { backing, state, proof: None });
+        let evidence = Evidence { probe, backing: &BACKING, content, is_ours, note: note.as_ref(), kind: FilesystemKind::Ext4, writable, proof: None };
         decide(&evidence).map(|d| matches!(d, Decision::Format { .. })).map_err(|failure| failure.reason)
     }
 
@@ -146,7 +164,7 @@ mod tests {
         let ext4 = holds("ext4", Some(FilesystemKind::Ext4));
         let xfs = holds("xfs", Some(FilesystemKind::Xfs));
         let luks = holds("crypto_LUKS", None);
-        let other = Backing { inode: 9, ..BACKING };
+        let other = Backing::File(BackingFile { inode: 9, ..FILE });
         for (probe, content, is_ours, note, writable, want) in [
             (&blank(), Blank, true, None, ReadWrite, Ok(true)),
             (&blank(), Blank, true, None, ReadOnly, Err(Reason::HoldsOtherContent)),
@@ -180,5 +198,27 @@ mod tests {
             let got = check(probe, content, is_ours, note.clone(), writable);
             assert_eq!(got, want, "{probe:?} {content:?} ours={is_ours} note={note:?} {writable:?}");
         }
+    }
+
+    #[test]
+    fn a_proof_is_good_for_one_format_that_was_begun() {
+        let asked = |noted: Option<&str>, state, proof| {
+            let note = FormatNote { backing: BACKING, state, proof: noted.map(str::to_owned) };
+            let evidence = Evidence {
+                probe: &blank(),
+                backing: &BACKING,
+                content: Content::Blank,
+                is_ours: true,
+                note: Some(&note),
+                kind: FilesystemKind::Ext4,
+                writable: Writable::ReadWrite,
+                proof,
+            };
+            decide(&evidence).map(|d| matches!(d, Decision::Format { .. })).map_err(|failure| failure.reason)
+        };
+        assert_eq!(asked(Some("one"), FormatState::Begun, Some("one")), Err(Reason::CannotTell));
+        assert_eq!(asked(Some("one"), FormatState::Begun, Some("two")), Ok(true));
+        assert_eq!(asked(Some("one"), FormatState::Finished, Some("two")), Err(Reason::NoProof));
+        assert_eq!(asked(None, FormatState::Begun, None), Ok(true));
     }
 }

@@ -4,7 +4,7 @@ use crate::capability::{Access, Capability, MountFlag, MountFlags};
 use crate::check::{CheckedPlan, CheckedSource};
 use crate::ids::VolumeKey;
 use crate::paths::Place;
-use crate::step::{AttachFile, Bind, Mount, PlaceNode, Step, TargetKind, Writable};
+use crate::step::{AttachFile, Bind, MapImage, Mount, PlaceNode, Step, TargetKind, Writable};
 
 /// The name under which a raw volume's node is placed in its staging folder.
 pub const NODE_NAME: &str = "device";
@@ -19,13 +19,13 @@ pub fn writable(capability: &Capability) -> Writable {
 /// only and leaves it out otherwise.
 pub fn stage(volume: VolumeKey, plan: &CheckedPlan, capability: &Capability, staging: &Place) -> Vec<Step> {
     let writable = writable(capability);
-    let CheckedSource::File { folder, name } = &plan.source;
-    let attach = Step::AttachFile(AttachFile { volume, folder: folder.clone(), name: name.clone(), writable });
+    let attach = attach(volume, &plan.source, writable);
     let (Access::Mount(wish), Some(filesystem)) = (&capability.access, &plan.filesystem) else {
         return vec![attach, Step::PlaceNode(PlaceNode { place: staging.join(NODE_NAME) })];
     };
     let kind = filesystem.kind;
-    let mut steps = vec![attach, Step::Probe];
+    let is_never_written = matches!(&plan.source, CheckedSource::Image(image) if image.is_never_written());
+    let mut steps = vec![attach, Step::Probe { is_never_written }];
     if writable == Writable::ReadWrite {
         steps.push(Step::Format(filesystem.clone()));
     }
@@ -35,6 +35,22 @@ pub fn stage(volume: VolumeKey, plan: &CheckedPlan, capability: &Capability, sta
         steps.push(Step::Grow { place: staging.clone(), kind });
     }
     steps
+}
+
+fn attach(volume: VolumeKey, source: &CheckedSource, writable: Writable) -> Step {
+    match source {
+        CheckedSource::File { folder, name } => Step::AttachFile(AttachFile { volume, folder: folder.clone(), name: name.clone(), writable }),
+        CheckedSource::Image(image) => Step::MapImage(MapImage {
+            volume,
+            monitors: image.monitors.clone(),
+            user: image.user.clone(),
+            at: image.at.clone(),
+            image: image.image.clone(),
+            identity: image.identity.clone(),
+            options: image.options.clone(),
+            writable,
+        }),
+    }
 }
 
 /// Where a volume is to be seen at its staging path: the folder itself, or the node in it.

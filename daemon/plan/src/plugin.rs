@@ -7,6 +7,7 @@ use crate::attach::AttachPlan;
 use crate::capability::Capability;
 use crate::request::{CapacityRange, ContentSource, Context, Topology, TopologyRequirement};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// A function of the component's exports, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,14 +29,14 @@ pub enum PluginCall {
     },
     /// `controller.validate`
     Validate(ValidateFacts),
-    /// `controller.list-volumes`
+    /// `listing.list-volumes`
     ListVolumes {
         /// At most so many; never 0.
         max_entries: u32,
         /// Where to go on; empty at the beginning.
         starting_token: String,
     },
-    /// `controller.capacity`
+    /// `capacity.room-for`
     Capacity(CapacityFacts),
     /// `controller.expand`
     Expand {
@@ -43,6 +44,15 @@ pub enum PluginCall {
         volume: String,
         /// How large it is to be.
         capacity: CapacityRange,
+    },
+    /// `publishing.publish`
+    Publish(PublishFacts),
+    /// `publishing.unpublish`
+    Unpublish {
+        /// The volume's id.
+        volume: String,
+        /// From which node; `None` is from all.
+        node: Option<String>,
     },
 }
 
@@ -57,9 +67,11 @@ impl PluginCall {
             PluginCall::CreateVolume(_) => "controller.create-volume",
             PluginCall::DeleteVolume { .. } => "controller.delete-volume",
             PluginCall::Validate(_) => "controller.validate",
-            PluginCall::ListVolumes { .. } => "controller.list-volumes",
-            PluginCall::Capacity(_) => "controller.capacity",
+            PluginCall::ListVolumes { .. } => "listing.list-volumes",
+            PluginCall::Capacity(_) => "capacity.room-for",
             PluginCall::Expand { .. } => "controller.expand",
+            PluginCall::Publish(_) => "publishing.publish",
+            PluginCall::Unpublish { .. } => "publishing.unpublish",
         }
     }
 
@@ -97,6 +109,10 @@ pub enum PluginAnswer {
     Capacity(CapacityAnswer),
     /// Of `expand`.
     Expanded(ExpandAnswer),
+    /// Of `publish`: the publish_context, without what the daemon adds.
+    Published(Context),
+    /// Of `unpublish`.
+    Unpublished,
 }
 
 /// What a driver says of itself.
@@ -145,6 +161,8 @@ pub struct NodeFacts {
     pub node: String,
     /// The node's topology, from the daemon's configuration.
     pub topology: Topology,
+    /// From which addresses the node reaches the clusters that the driver was granted.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What `node.node-info` answers.
@@ -173,6 +191,21 @@ pub struct CreateFacts {
     pub source: Option<ContentSource>,
     /// Where it must be reachable from.
     pub topology: TopologyRequirement,
+}
+
+/// What `publishing.publish` is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishFacts {
+    /// The volume's id.
+    pub volume: String,
+    /// The node's id, as some version of the driver gave it.
+    pub node: String,
+    /// How it is to be used there.
+    pub capability: Capability,
+    /// Only read there.
+    pub readonly: bool,
+    /// From CreateVolume.
+    pub volume_context: Context,
 }
 
 /// What `controller.validate` is told.

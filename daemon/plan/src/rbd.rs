@@ -69,6 +69,90 @@ impl fmt::Display for PoolAt {
     }
 }
 
+/// An image by its names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageAt {
+    /// The cluster, by its grant's name (`[grants.rbd.NAME]`).
+    pub cluster: RbdName,
+    /// The pool.
+    pub at: PoolAt,
+    /// The image.
+    pub image: RbdName,
+}
+
+impl fmt::Display for ImageAt {
+    /// The canonical form, as in `windlass.io/source`: `rbd:CLUSTER/POOL/NAMESPACE/IMAGE`, the default namespace being empty.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let namespace = self.at.namespace.as_ref().map_or("", RbdName::as_str);
+        write!(f, "rbd:{}/{}/{namespace}/{}", self.cluster, self.at.pool, self.image)
+    }
+}
+
+/// Whose key opens a cluster: the names of two of the call's secrets, never their values (law 10).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Credentials {
+    /// The secret that holds the user's name, without `client.`.
+    pub user: String,
+    /// The secret that holds the user's key.
+    pub key: String,
+}
+
+/// How the kernel client talks to the cluster (`ms_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MsMode {
+    /// msgr1: port 6789.
+    Legacy,
+    /// msgr2 with checksums.
+    Crc,
+    /// msgr2, encrypted.
+    Secure,
+    /// msgr2 with checksums, or encrypted where the cluster insists.
+    PreferCrc,
+    /// msgr2, encrypted where the cluster allows it.
+    PreferSecure,
+}
+
+impl MsMode {
+    /// The kernel's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Crc => "crc",
+            Self::Secure => "secure",
+            Self::PreferCrc => "prefer-crc",
+            Self::PreferSecure => "prefer-secure",
+        }
+    }
+}
+
+/// Which copy of an object is read (`read_from_replica`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ReadFrom {
+    /// The primary one.
+    Primary,
+    /// Any.
+    Balance,
+    /// The nearest by the CRUSH map.
+    Localize,
+}
+
+/// How an image is mapped: every option of the kernel client that may be asked for, typed (law 8). The default leaves all to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct MapOptions {
+    /// `ms_mode`.
+    pub ms_mode: Option<MsMode>,
+    /// `read_from_replica`.
+    pub read_from: Option<ReadFrom>,
+    /// `crush_location`: types and names.
+    pub crush_location: Vec<(RbdName, RbdName)>,
+    /// `osd_request_timeout` in seconds; 0 waits.
+    pub osd_request_timeout: u32,
+    /// `queue_depth`; 0 is the kernel's choice.
+    pub queue_depth: u32,
+    /// `alloc_size` in bytes; 0 is the kernel's choice.
+    pub alloc_size: u32,
+}
+
 /// An image for good, whatever it is called: these three never change, and no other image will ever have them (law 6).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageIdentity {

@@ -22,6 +22,27 @@ impl Secrets {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+
+    /// A secret by its name.
+    pub fn get(&self, name: &str) -> Option<Secret> {
+        self.0.get(name).cloned().map(Secret)
+    }
+}
+
+/// One secret's value. Neither `Debug` nor `Serialize`: it is read where it is used, and nowhere else (law 10).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a value over.
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value, to be used and not to be kept.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A request and the secrets that came with it, kept apart so that the first can be shown.

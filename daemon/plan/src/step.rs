@@ -7,7 +7,9 @@ use crate::attach::Filesystem;
 use crate::capability::{FilesystemKind, MountFlags};
 use crate::ids::VolumeKey;
 use crate::paths::{HostPath, Place};
+use crate::rbd::{ImageIdentity, MapOptions, PoolAt, RbdName};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Read-write or read-only, as a type: a device, a mount and a bind each have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,8 +25,14 @@ pub enum Writable {
 pub enum Step {
     /// Binds a loop device with direct I/O to the file, by descriptor, marked with the volume's key. Already bound so: that device.
     AttachFile(AttachFile),
+    /// Maps an image by the kernel client, marked with the volume's key. Already mapped so: that device. The user's key comes ahead
+    /// of the step, in a message of its own (law 10).
+    MapImage(MapImage),
     /// Looks at what is on the attached device; never writes.
-    Probe,
+    Probe {
+        /// The controller proved that no object of the image had ever been written. Of a file the kernel itself knows.
+        is_never_written: bool,
+    },
     /// mkfs on the attached device. The engine sends it only on proof.
     Format(Filesystem),
     /// Looks whether the file system is clean, and repairs what may be repaired (law 14).
@@ -47,7 +55,7 @@ pub enum Step {
     },
     /// Binds what is staged at `from` to `to`; makes the target.
     Bind(Bind),
-    /// Takes up the new size of the backing file.
+    /// Takes up the new size of the backing file or image.
     Refresh,
 }
 
@@ -60,6 +68,27 @@ pub struct AttachFile {
     pub folder: HostPath,
     /// The file in it: one component.
     pub name: String,
+    /// A read-only device refuses all writes, also from root.
+    pub writable: Writable,
+}
+
+/// See [`Step::MapImage`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapImage {
+    /// The volume that the device will be marked with.
+    pub volume: VolumeKey,
+    /// The cluster's monitors.
+    pub monitors: Vec<SocketAddr>,
+    /// Who maps it.
+    pub user: RbdName,
+    /// The pool.
+    pub at: PoolAt,
+    /// The image's name.
+    pub image: RbdName,
+    /// Who it must turn out to be.
+    pub identity: ImageIdentity,
+    /// How it is mapped.
+    pub options: MapOptions,
     /// A read-only device refuses all writes, also from root.
     pub writable: Writable,
 }
@@ -114,7 +143,7 @@ pub enum TargetKind {
 /// same as once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Undo {
-    /// Unbind every loop device that carries the volume's mark. In use by somebody: a failure that names the holders.
+    /// Unbind or unmap every device that carries the volume's mark. In use by somebody: a failure that names the holders.
     Detach {
         /// The mark.
         volume: VolumeKey,
@@ -134,11 +163,11 @@ impl Step {
     /// How the step is undone; `None` for one that leaves nothing to undo (a look, or data that is the volume's own).
     pub fn undo(&self, volume: VolumeKey) -> Option<Undo> {
         match self {
-            Step::AttachFile(_) => Some(Undo::Detach { volume }),
+            Step::AttachFile(_) | Step::MapImage(_) => Some(Undo::Detach { volume }),
             Step::Mount(mount) => Some(Undo::Unmount { volume, place: mount.place.clone(), made: None }),
             Step::PlaceNode(node) => Some(Undo::Unmount { volume, place: node.place.clone(), made: Some(TargetKind::File) }),
             Step::Bind(bind) => Some(Undo::Unmount { volume, place: bind.to.clone(), made: Some(bind.kind) }),
-            Step::Probe | Step::Format(_) | Step::Check { .. } | Step::Grow { .. } | Step::Refresh => None,
+            Step::Probe { .. } | Step::Format(_) | Step::Check { .. } | Step::Grow { .. } | Step::Refresh => None,
         }
     }
 
@@ -146,7 +175,8 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::AttachFile(_) => "attach",
-            Step::Probe => "probe",
+            Step::MapImage(_) => "map",
+            Step::Probe { .. } => "probe",
             Step::Format(_) => "format",
             Step::Check { .. } => "check",
             Step::Mount(_) => "mount",
@@ -161,7 +191,7 @@ impl Step {
 /// What a step reports. Idempotency is in the type: done now, or was so already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Of `AttachFile`.
+    /// Of `AttachFile` and `MapImage`.
     Attached(Device),
     /// Of `Probe`.
     Probed(Probe),
@@ -176,7 +206,7 @@ pub enum Outcome {
 /// A block device as the kernel knows it: compared again after every wait (law 6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// The kernel's name (`loop3`): a hint, never an identity.
+    /// The kernel's name (`loop3`, `rbd0`): a hint, never an identity.
     pub name: String,
     /// Its number.
     pub major: u32,
@@ -192,15 +222,35 @@ pub struct Device {
     pub backing: Backing,
 }
 
+/// What a device shows, by an identity that outlives names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backing {
+    /// A file.
+    File(BackingFile),
+    /// An image of a Ceph cluster.
+    Image(ImageIdentity),
+}
+
 /// A backing file's identity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Backing {
+pub struct BackingFile {
     /// The device number of its file system.
     pub device: u64,
     /// Its inode.
     pub inode: u64,
     /// When it was made, in nanoseconds since 1970: tells two files apart that had the same inode. 0 where the file system does not know.
     pub born_ns: u64,
+}
+
+impl std::fmt::Display for Backing {
+    /// In a few words, for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "inode {} of device {}", file.inode, file.device),
+            Self::Image(image) => write!(f, "image {image}"),
+        }
+    }
 }
 
 /// The three answers of the probe (law 5).
