@@ -1,6 +1,6 @@
 //! The component's exports: which there are, and a call of one of them in a fresh instance.
 
-use crate::bindings::exports::windlass::plugin::{controller, driver, node};
+use crate::bindings::exports::windlass::plugin::{capacity, controller, driver, listing, node, publishing};
 use crate::bindings::windlass::plugin::types::Refusal;
 use crate::call::Call;
 use crate::{from_wit, to_wit};
@@ -14,7 +14,13 @@ pub(crate) struct Exports {
     driver: driver::GuestIndices,
     node: Option<node::GuestIndices>,
     controller: Option<controller::GuestIndices>,
+    listing: Option<listing::GuestIndices>,
+    capacity: Option<capacity::GuestIndices>,
+    publishing: Option<publishing::GuestIndices>,
 }
+
+/// The inner error is the plugin's, the outer one wasmtime's.
+type Answered = wasmtime::Result<Result<PluginAnswer, CallFailure>>;
 
 impl Exports {
     /// Finds the exports and compares their types. A group that is not there at all is no error; one that differs is.
@@ -24,6 +30,9 @@ impl Exports {
             driver: driver::GuestIndices::new(&component)?,
             node: has("node").then(|| node::GuestIndices::new(&component)).transpose()?,
             controller: has("controller").then(|| controller::GuestIndices::new(&component)).transpose()?,
+            listing: has("listing").then(|| listing::GuestIndices::new(&component)).transpose()?,
+            capacity: has("capacity").then(|| capacity::GuestIndices::new(&component)).transpose()?,
+            publishing: has("publishing").then(|| publishing::GuestIndices::new(&component)).transpose()?,
             component,
         })
     }
@@ -32,12 +41,11 @@ impl Exports {
     pub(crate) fn try_out(&self, store: &mut Store<Call>) -> wasmtime::Result<()> {
         let instance = self.component.instantiate(&mut *store)?;
         self.driver.load(&mut *store, &instance)?;
-        if let Some(node) = &self.node {
-            node.load(&mut *store, &instance)?;
-        }
-        if let Some(controller) = &self.controller {
-            controller.load(&mut *store, &instance)?;
-        }
+        self.node.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
+        self.controller.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
+        self.listing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
+        self.capacity.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
+        self.publishing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         Ok(())
     }
 
@@ -53,53 +61,49 @@ impl Exports {
         }
     }
 
-    /// The outer error is wasmtime's, the inner one the plugin's.
-    fn answer(&self, store: &mut Store<Call>, call: PluginCall) -> wasmtime::Result<Result<PluginAnswer, CallFailure>> {
+    fn answer(&self, store: &mut Store<Call>, call: PluginCall) -> Answered {
         let instance = self.component.instantiate(&mut *store)?;
         let s = &mut *store;
+        /// Looks a group up, which a component need not have.
+        macro_rules! group {
+            ($name:ident) => {{
+                let Some(group) = &self.$name else { return Ok(Err(CallFailure::NotExported)) };
+                group.load(&mut *s, &instance)?
+            }};
+        }
         Ok(match call {
             PluginCall::Describe => {
                 let driver = self.driver.load(&mut *s, &instance)?;
                 Ok(PluginAnswer::Described(from_wit::description(driver.call_describe(s)?)))
             }
             PluginCall::Probe => said(self.driver.load(&mut *s, &instance)?.call_probe(s)?, |ready| Ok(PluginAnswer::Ready(ready))),
-            PluginCall::Attach(facts) => {
-                let Some(node) = &self.node else { return Ok(Err(CallFailure::NotExported)) };
-                let node = node.load(&mut *s, &instance)?;
-                said(node.call_attach(s, &to_wit::volume_facts(facts))?, |plan| from_wit::plan(plan).map(PluginAnswer::Plan))
-            }
+            PluginCall::Attach(facts) => said(group!(node).call_attach(s, &to_wit::volume_facts(facts))?, |plan| from_wit::plan(plan).map(PluginAnswer::Plan)),
             PluginCall::NodeInfo(facts) => {
-                let Some(node) = &self.node else { return Ok(Err(CallFailure::NotExported)) };
-                let node = node.load(&mut *s, &instance)?;
-                said(node.call_node_info(s, &to_wit::node_facts(facts))?, |info| from_wit::node_info(info).map(PluginAnswer::NodeInfo))
+                said(group!(node).call_node_info(s, &to_wit::node_facts(facts))?, |info| from_wit::node_info(info).map(PluginAnswer::NodeInfo))
             }
-            of_controller => {
-                let Some(controller) = &self.controller else { return Ok(Err(CallFailure::NotExported)) };
-                control(&controller.load(&mut *s, &instance)?, s, of_controller)?
+            PluginCall::ListVolumes { max_entries, starting_token } => said(group!(listing).call_list_volumes(s, max_entries, &starting_token)?, |page| {
+                let entries = page.volumes.into_iter().map(from_wit::volume).collect::<Result<_, _>>()?;
+                Ok(PluginAnswer::Volumes { entries, next_token: page.next_token })
+            }),
+            PluginCall::Capacity(facts) => {
+                said(group!(capacity).call_room_for(s, &to_wit::capacity_facts(facts))?, |room| Ok(PluginAnswer::Capacity(from_wit::room(room))))
             }
+            PluginCall::Publish(facts) => said(group!(publishing).call_publish(s, &to_wit::publish_facts(facts))?, |told| {
+                from_wit::context(told, "the publish_context").map(PluginAnswer::Published)
+            }),
+            PluginCall::Unpublish { volume, node } => said(group!(publishing).call_unpublish(s, &volume, node.as_deref())?, |()| Ok(PluginAnswer::Unpublished)),
+            PluginCall::CreateVolume(facts) => {
+                said(group!(controller).call_create_volume(s, &to_wit::create_facts(facts))?, |volume| from_wit::volume(volume).map(PluginAnswer::Volume))
+            }
+            PluginCall::DeleteVolume { volume } => said(group!(controller).call_delete_volume(s, &volume)?, |()| Ok(PluginAnswer::Deleted)),
+            PluginCall::Validate(facts) => {
+                said(group!(controller).call_validate(s, &to_wit::validate_facts(facts))?, |why_not| Ok(PluginAnswer::Validated(why_not)))
+            }
+            PluginCall::Expand { volume, capacity } => said(group!(controller).call_expand(s, &volume, to_wit::capacity_range(capacity))?, |grown| {
+                Ok(PluginAnswer::Expanded(from_wit::expanded(grown)))
+            }),
         })
     }
-}
-
-fn control(controller: &controller::Guest, s: &mut Store<Call>, call: PluginCall) -> wasmtime::Result<Result<PluginAnswer, CallFailure>> {
-    Ok(match call {
-        PluginCall::CreateVolume(facts) => {
-            said(controller.call_create_volume(s, &to_wit::create_facts(facts))?, |volume| from_wit::volume(volume).map(PluginAnswer::Volume))
-        }
-        PluginCall::DeleteVolume { volume } => said(controller.call_delete_volume(s, &volume)?, |()| Ok(PluginAnswer::Deleted)),
-        PluginCall::Validate(facts) => said(controller.call_validate(s, &to_wit::validate_facts(facts))?, |why_not| Ok(PluginAnswer::Validated(why_not))),
-        PluginCall::ListVolumes { max_entries, starting_token } => said(controller.call_list_volumes(s, max_entries, &starting_token)?, |page| {
-            let entries = page.volumes.into_iter().map(from_wit::volume).collect::<Result<_, _>>()?;
-            Ok(PluginAnswer::Volumes { entries, next_token: page.next_token })
-        }),
-        PluginCall::Capacity(facts) => {
-            said(controller.call_capacity(s, &to_wit::capacity_facts(facts))?, |room| Ok(PluginAnswer::Capacity(from_wit::capacity(room))))
-        }
-        PluginCall::Expand { volume, capacity } => {
-            said(controller.call_expand(s, &volume, to_wit::capacity_range(capacity))?, |grown| Ok(PluginAnswer::Expanded(from_wit::expanded(grown))))
-        }
-        PluginCall::Describe | PluginCall::Probe | PluginCall::Attach(_) | PluginCall::NodeInfo(_) => Err(CallFailure::NotExported),
-    })
 }
 
 fn said<T>(result: Result<T, Refusal>, read: impl FnOnce(T) -> Result<PluginAnswer, from_wit::Malformed>) -> Result<PluginAnswer, CallFailure> {

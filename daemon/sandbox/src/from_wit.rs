@@ -1,11 +1,14 @@
 //! From the WIT's words to the daemon's: what a plugin answered, written by a stranger. Shapes are checked here, meaning is not.
 
-use crate::bindings::exports::windlass::plugin::{controller, driver, node};
+pub(crate) mod rbd;
+
+use crate::bindings::exports::windlass::plugin::{capacity as room, controller, driver, node};
 use crate::bindings::windlass::plugin::types as wit;
 use crate::text;
 use windlass_plan::attach::{AttachPlan, Content, Filesystem, Source};
 use windlass_plan::capability::FilesystemKind;
 use windlass_plan::plugin::{CapacityAnswer, Description, ExpandAnswer, Key, NodeInfo, Refusal, RefusalKind, VolumeAnswer};
+use windlass_plan::rbd::BadName;
 use windlass_plan::request::{ContentSource, Context};
 
 /// An answer that is typed right and still not what the WIT says.
@@ -20,14 +23,33 @@ pub(crate) enum Malformed {
         key: String,
     },
     /// `source.other` of a later version.
-    #[error("the plan's source is of the kind {kind:?}, which this daemon does not know; it knows `file`")]
+    #[error("the plan's source is of the kind {kind:?}, which this daemon does not know; it knows `file` and `rbd`")]
     Source {
         /// Its kind, bounded.
         kind: String,
     },
-    /// `filesystem.extras` of a later version.
-    #[error("the plan's file system has `extras`, which this version keeps empty")]
-    Extras,
+    /// `extras` of a later version.
+    #[error("the plan's {of} has `extras`, which this version keeps empty")]
+    Extras {
+        /// Whose.
+        of: &'static str,
+    },
+    /// A name that is passed on to Ceph, and cannot be.
+    #[error("`{field}` is {name:?}: {problem}")]
+    Name {
+        /// Where.
+        field: &'static str,
+        /// It, bounded.
+        name: String,
+        /// The rule.
+        problem: BadName,
+    },
+    /// Not the address of a node.
+    #[error("`holder.addresses` has {address:?}, which is not an IP address without a port, as `node-facts` gave it")]
+    Address {
+        /// It, bounded.
+        address: String,
+    },
 }
 
 pub(crate) fn description(said: driver::Description) -> Description {
@@ -44,6 +66,7 @@ pub(crate) fn description(said: driver::Description) -> Description {
 pub(crate) fn plan(said: node::AttachPlan) -> Result<AttachPlan, Malformed> {
     let source = match said.source {
         node::Source::File(file) => Source::File { folder: file.folder, name: file.name },
+        node::Source::Rbd(image) => Source::Rbd(rbd::source(image)?),
         node::Source::Other((kind, _)) => return Err(Malformed::Source { kind: text::line(&kind, 64) }),
     };
     let content = match said.content {
@@ -55,7 +78,7 @@ pub(crate) fn plan(said: node::AttachPlan) -> Result<AttachPlan, Malformed> {
 
 fn filesystem(said: node::Filesystem) -> Result<Filesystem, Malformed> {
     if !said.extras.is_empty() {
-        return Err(Malformed::Extras);
+        return Err(Malformed::Extras { of: "`filesystem`" });
     }
     let kind = match said.kind {
         wit::FilesystemKind::Ext4 => FilesystemKind::Ext4,
@@ -68,7 +91,7 @@ pub(crate) fn node_info(said: node::Info) -> Result<NodeInfo, Malformed> {
     Ok(NodeInfo { node_id: said.node_id, max_volumes: said.max_volumes, topology: context(said.topology, "`topology`")? })
 }
 
-pub(crate) fn volume(said: controller::Volume) -> Result<VolumeAnswer, Malformed> {
+pub(crate) fn volume(said: wit::Volume) -> Result<VolumeAnswer, Malformed> {
     let source = said.source.map(|source| match source {
         wit::ContentSource::Snapshot(id) => ContentSource::Snapshot(id),
         wit::ContentSource::Volume(id) => ContentSource::Volume(id),
@@ -77,7 +100,7 @@ pub(crate) fn volume(said: controller::Volume) -> Result<VolumeAnswer, Malformed
     Ok(VolumeAnswer { volume: said.id, capacity: said.capacity, context: context(said.context, "`context`")?, source, topology })
 }
 
-pub(crate) fn capacity(said: controller::Room) -> CapacityAnswer {
+pub(crate) fn room(said: room::Room) -> CapacityAnswer {
     CapacityAnswer { available: said.available, largest: said.largest, smallest: said.smallest }
 }
 

@@ -1,8 +1,10 @@
-//! The imports of `windlass:plugin`: `log` and `config` are answered here, `files` becomes a message to the daemon.
+//! The imports of `windlass:plugin`: `log` and `config` are answered here, `files` and `rbd` become messages to the daemon.
+
+mod rbd;
 
 use crate::bindings::windlass::plugin as wit;
 use crate::call::{Call, Ended, Nature};
-use crate::from_wit;
+use crate::from_wit::{self, Malformed};
 use crate::text;
 use crate::to_wit;
 use std::time::Instant;
@@ -88,13 +90,27 @@ impl wit::files::Host for Call {
 }
 
 impl Call {
-    /// Has an effect done by the daemon, which checks it against the grants. Functions that are pure get no effects at all.
+    /// Something in a granted folder.
     fn ask<T>(&mut self, folder: String, verb: FilesVerb, read: impl FnOnce(EffectAnswer) -> Option<T>) -> wasmtime::Result<Result<T, Refusal>> {
+        self.have_done(|| Ok(Effect::Files(FilesEffect { folder, verb })), read)
+    }
+
+    /// Has an effect done by the daemon, which checks it against the grants. Functions that are pure get no effects at all.
+    fn have_done<T>(
+        &mut self,
+        effect: impl FnOnce() -> Result<Effect, Malformed>,
+        read: impl FnOnce(EffectAnswer) -> Option<T>,
+    ) -> wasmtime::Result<Result<T, Refusal>> {
         self.count_host_call()?;
         let (Nature::Effectful, Some(id)) = (self.nature, self.id) else {
-            return Ok(Err(Refusal::PermissionDenied(format!("{} has no effects: only functions of `controller` may use `files`", self.name))));
+            let words = format!("{} has no effects: functions of `driver` and `node` may not use `files` and `rbd`", self.name);
+            return Ok(Err(Refusal::PermissionDenied(words)));
         };
-        self.shared.link.send(&FromPlugin::Effect { id, effect: Effect::Files(FilesEffect { folder, verb }) });
+        let effect = match effect() {
+            Ok(effect) => effect,
+            Err(malformed) => return Ok(Err(Refusal::Invalid(text::line(&malformed.to_string(), text::LINE)))),
+        };
+        self.shared.link.send(&FromPlugin::Effect { id, effect });
         let asked = Instant::now();
         let answer = self.mailbox.answer().ok_or(Ended::Cancelled)?;
         // The daemon does the effect and bounds its time; the plugin's own clock stood still.

@@ -10,7 +10,10 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 /// What can be imported, for people.
-const OFFERED: &str = "windlass:plugin/{log,config,files}@0.1 and, for the language's own library, wasi:{cli,clocks,filesystem,io,random,sockets}@0.2";
+const OFFERED: &str = "windlass:plugin/{log,config,files,rbd}@0.1 and, for the language's own library, wasi:{cli,clocks,filesystem,io,random,sockets}@0.2";
+
+/// Exports that only a driver with a controller can have.
+const OF_CONTROLLER: [&str; 3] = ["listing", "capacity", "publishing"];
 
 /// Why a component is not one of ours.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,13 @@ pub(crate) enum Unfit {
     /// `driver` alone.
     #[error("it exports `driver`, but neither `node` nor `controller`: it could do nothing")]
     NoRole,
-    /// `node` or `controller` alone.
+    /// Part of a controller, without the controller.
+    #[error("it exports `{name}` and not `controller`: {name} is about volumes that the driver's own controller makes")]
+    NoController {
+        /// The export.
+        name: &'static str,
+    },
+    /// Something, and not `driver`.
     #[error("it does not export windlass:plugin/driver@0.1.0, which says who it is")]
     Nameless,
     /// It wants what is not there.
@@ -68,6 +77,7 @@ pub(crate) fn link(engine: &Engine, component: &Component) -> Result<Linked, Unf
                     "log" => wit::log::add_to_linker::<_, InCall>(&mut linker, |call| call),
                     "config" => wit::config::add_to_linker::<_, InCall>(&mut linker, |call| call),
                     "files" => wit::files::add_to_linker::<_, InCall>(&mut linker, |call| call),
+                    "rbd" => wit::rbd::add_to_linker::<_, InCall>(&mut linker, |call| call),
                     _ => return Err(unknown()),
                 }
                 .map_err(Unfit::Shape)?;
@@ -96,6 +106,9 @@ fn exported<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Unf
         }
     }
     let has = |name: &str| exported.iter().any(|export| export == name);
+    if let Some(name) = OF_CONTROLLER.into_iter().find(|name| has(name) && !has("controller")) {
+        return Err(Unfit::NoController { name });
+    }
     match (has("driver"), has("node") || has("controller")) {
         (true, true) => Ok(exported),
         (true, false) => Err(Unfit::NoRole),
@@ -116,5 +129,11 @@ mod tests {
         assert!(told(&["windlass:plugin/driver@0.1.0"]).unwrap_err().contains("neither"));
         assert!(told(&["windlass:plugin/node@0.1.0"]).unwrap_err().contains("who it is"));
         assert!(told(&["windlass:plugin/driver@0.2.0"]).unwrap_err().contains("another version"));
+        let all = ["driver", "node", "controller", "listing", "capacity", "publishing"].map(|name| format!("windlass:plugin/{name}@0.1.0"));
+        assert_eq!(told(&all.each_ref().map(String::as_str)).unwrap().len(), 6);
+        for name in OF_CONTROLLER {
+            let words = told(&["windlass:plugin/driver@0.1.0", "windlass:plugin/node@0.1.0", &format!("windlass:plugin/{name}@0.1.0")]).unwrap_err();
+            assert!(words.contains(&format!("`{name}` and not `controller`")), "{words}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! From the daemon's words to the WIT's: arguments of a call, answers of an effect.
 
-use crate::bindings::exports::windlass::plugin::{controller, node};
+pub(crate) mod rbd;
+
+use crate::bindings::exports::windlass::plugin::{capacity, controller, node, publishing};
 use crate::bindings::windlass::plugin::{files, types as wit};
 use windlass_plan::capability::{Access, AccessMode, Capability, FilesystemKind};
 use windlass_plan::effect::FileFacts;
-use windlass_plan::plugin::{CapacityFacts, CreateFacts, NodeFacts, ValidateFacts, VolumeFacts};
+use windlass_plan::plugin::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, ValidateFacts, VolumeFacts};
 use windlass_plan::request::{CapacityRange, ContentSource, Context, TopologyRequirement};
 
 pub(crate) fn volume_facts(facts: VolumeFacts) -> node::VolumeFacts {
@@ -17,7 +19,7 @@ pub(crate) fn volume_facts(facts: VolumeFacts) -> node::VolumeFacts {
 }
 
 pub(crate) fn node_facts(facts: NodeFacts) -> node::NodeFacts {
-    node::NodeFacts { node: facts.node, topology: context(facts.topology) }
+    node::NodeFacts { node: facts.node, topology: context(facts.topology), addresses: facts.addresses.iter().map(ToString::to_string).collect() }
 }
 
 pub(crate) fn create_facts(facts: CreateFacts) -> controller::CreateFacts {
@@ -40,8 +42,18 @@ pub(crate) fn validate_facts(facts: ValidateFacts) -> controller::ValidateFacts 
     }
 }
 
-pub(crate) fn capacity_facts(facts: CapacityFacts) -> controller::CapacityFacts {
-    controller::CapacityFacts {
+pub(crate) fn publish_facts(facts: PublishFacts) -> publishing::PublishFacts {
+    publishing::PublishFacts {
+        volume: facts.volume,
+        node: facts.node,
+        capability: capability(&facts.capability),
+        readonly: facts.readonly,
+        volume_context: context(facts.volume_context),
+    }
+}
+
+pub(crate) fn capacity_facts(facts: CapacityFacts) -> capacity::CapacityFacts {
+    capacity::CapacityFacts {
         capabilities: facts.capabilities.iter().map(capability).collect(),
         parameters: context(facts.parameters),
         topology: facts.topology.map(context),

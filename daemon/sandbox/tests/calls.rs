@@ -42,7 +42,7 @@ fn plugin_inspection_names_exports_and_imports() {
         names.sort();
         names
     };
-    assert_eq!(sorted(&inspection.exports), ["controller", "driver", "node"]);
+    assert_eq!(sorted(&inspection.exports), ["capacity", "controller", "driver", "listing", "node"]);
     assert!(inspection.imports.iter().all(|import| ["log", "config", "files"].contains(&import.as_str())), "{inspection:?}");
     assert!(inspection.imports.contains(&"files".to_owned()));
     assert!(inspection.code_size > 10_000);
@@ -65,7 +65,7 @@ fn plugin_answers_every_call_of_the_local_driver() {
         }
         other => panic!("{other:?}"),
     }
-    let facts = NodeFacts { node: "node-a".to_owned(), topology: context(&[]) };
+    let facts = NodeFacts { node: "node-a".to_owned(), topology: context(&[]), addresses: vec![] };
     assert!(matches!(plugin.call(PluginCall::NodeInfo(facts)), Ok(PluginAnswer::NodeInfo(info)) if info.node_id == "node-a"));
 
     let validate = |volume: &str| {

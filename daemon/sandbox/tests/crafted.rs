@@ -69,7 +69,7 @@ fn plugin_that_imports_what_is_not_there_is_refused_by_name() {
         let packages =
             "package vendor:magic@1.0.0 { interface wand { wave: func(); } }\npackage wasi:http@0.2.0 { interface outgoing-handler { handle: func(); } }";
         let reason = refused(&component(&format!("world guest {{ {import} {exports} }}\n{packages}"), None));
-        assert!(reason.contains(&format!("{name:?}")) && reason.contains("{log,config,files}"), "{reason}");
+        assert!(reason.contains(&format!("{name:?}")) && reason.contains("{log,config,files,rbd}"), "{reason}");
     }
 }
 
@@ -102,7 +102,7 @@ fn plugin_that_grows_its_table_meets_its_limit() {
         Err(CallFailure::Limit(words)) => assert!(words.contains("limits.table_elements"), "{words}"),
         other => panic!("{other:?}"),
     }
-    let facts = NodeFacts { node: "n".to_owned(), topology: context(&[]) };
+    let facts = NodeFacts { node: "n".to_owned(), topology: context(&[]), addresses: vec![] };
     assert!(matches!(plugin.call(PluginCall::NodeInfo(facts)), Err(CallFailure::Trapped(_))), "it serves on");
 }
 

@@ -96,6 +96,8 @@ pub(crate) struct Plugin {
     pub(crate) log: Vec<(Level, String)>,
     /// Effects of the last call.
     pub(crate) effects: usize,
+    /// Effects that are not done here, of all calls.
+    pub(crate) asked: Vec<Effect>,
     next: u64,
 }
 
@@ -111,7 +113,9 @@ impl Plugin {
         let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         frame::write(&mut socket, &Setup { driver: "test.example".to_owned(), limits, config }).unwrap();
         match frame::read(&mut socket, frame::LIMIT).unwrap() {
-            FromPlugin::Ready { missing_walls } => Ok(Self { child, socket, missing_walls, files: BTreeMap::new(), log: Vec::new(), effects: 0, next: 1 }),
+            FromPlugin::Ready { missing_walls } => {
+                Ok(Self { child, socket, missing_walls, files: BTreeMap::new(), log: Vec::new(), effects: 0, asked: Vec::new(), next: 1 })
+            }
             FromPlugin::Unusable { reason } => Err(reason),
             other => panic!("{other:?}"),
         }
@@ -162,7 +166,10 @@ impl Plugin {
     }
 
     fn effect(&mut self, effect: Effect) -> Result<EffectAnswer, EffectError> {
-        let Effect::Files(effect) = effect;
+        let Effect::Files(effect) = effect else {
+            self.asked.push(effect);
+            return Err(EffectError { kind: RefusalKind::Unavailable, message: "there is no cluster here".to_owned() });
+        };
         if effect.folder != "volumes" {
             return Err(EffectError { kind: RefusalKind::PermissionDenied, message: format!("no folder {:?} was granted", effect.folder) });
         }
