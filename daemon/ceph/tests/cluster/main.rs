@@ -1,0 +1,4 @@
+//! The crate on a real cluster. Each name begins with `ceph_`; needs Ceph's packages and root.
+
+mod fixture;
+mod life;
