@@ -34,6 +34,11 @@ impl Cluster {
         &self.fsid
     }
 
+    /// The address of this client, `ADDRESS:PORT/NONCE`, as it is seen among watchers and put on a blocklist.
+    pub fn address(&self) -> Result<String, CephError> {
+        self.rados.addresses().map_err(|errno| CephError::of("ask for", "this client's own address".to_owned(), errno))
+    }
+
     /// Is this connection of no more use? It is replaced when it is asked for again.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::SeqCst)

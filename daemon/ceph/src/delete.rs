@@ -24,7 +24,7 @@ pub struct Purged {
 }
 
 impl Cluster {
-    /// Deletes an image that nobody uses: 43 operations with the five features. Not there is as good. Its snapshots and clones live on.
+    /// Deletes an image that nobody uses: 42 operations with the five features. Not there is as good. Its snapshots and clones live on.
     ///
     /// Errors: `Held` (our lock), `Watched` (anybody who has it open).
     pub fn delete(&self, at: &PoolAt, name: &RbdName) -> Result<(), CephError> {
@@ -42,8 +42,11 @@ impl Cluster {
             if !watchers.is_empty() {
                 return Err(CephError::Watched { image: place.image(name), addresses: watchers.into_iter().map(|watcher| watcher.address).collect() });
             }
-            place.io.omap_set(NOTES, &[(&id, name.as_str().as_bytes())]).map_err(&failed)?;
-            place.finish(name)
+            match place.io.omap_set(NOTES, &[(&id, name.as_str().as_bytes())]) {
+                Ok(()) => place.finish(name),
+                Err(Errno(libc::ENOSPC | libc::EDQUOT)) => place.remove_at_once(name),
+                Err(errno) => Err(failed(errno)),
+            }
         })
     }
 
@@ -84,9 +87,22 @@ impl Place<'_> {
     fn finish(&self, name: &RbdName) -> Result<(), CephError> {
         match self.io.trash_move(name.as_str()) {
             Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(Errno(libc::ENOSPC | libc::EDQUOT)) => self.remove_at_once(name),
             Err(errno @ Errno(libc::EBUSY)) => {
                 tracing::debug!(%errno, image = %name, "an image was not moved to the trash");
                 let why = "it is part of a group, of a mirror or of a migration, or was opened this moment; see `rbd status` and `rbd info`";
+                Err(CephError::Precondition { deed: "delete", subject: self.image(name), why })
+            }
+            Err(errno) => Err(self.failed("delete", name)(errno)),
+        }
+    }
+
+    /// A full pool has no room for the trash's own objects, and needs the room all the more: the caller waits for the whole removal.
+    fn remove_at_once(&self, name: &RbdName) -> Result<(), CephError> {
+        match self.io.remove(name.as_str()) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(Errno(libc::ENOTEMPTY)) => {
+                let why = "it has snapshots, and the pool is too full to move it to the trash: make room first";
                 Err(CephError::Precondition { deed: "delete", subject: self.image(name), why })
             }
             Err(errno) => Err(self.failed("delete", name)(errno)),

@@ -206,9 +206,13 @@ impl CephError {
     /// The kind of refusal that it is to a plugin.
     pub fn kind(&self) -> RefusalKind {
         match self {
-            Self::Load(_) | Self::TooMany { .. } | Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Lost { .. } | Self::Malformed { .. } | Self::Failed { .. } => {
-                RefusalKind::Unavailable
-            }
+            Self::Load(_)
+            | Self::TooMany { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Lost { .. }
+            | Self::Malformed { .. }
+            | Self::Failed { .. } => RefusalKind::Unavailable,
             Self::Setup { .. } | Self::NoPool { .. } | Self::NoNamespace { .. } | Self::Invalid { .. } => RefusalKind::Invalid,
             Self::Unauthenticated { .. } => RefusalKind::Unauthenticated,
             Self::Forbidden { .. } => RefusalKind::PermissionDenied,
@@ -267,7 +271,10 @@ mod tests {
     #[test]
     fn an_error_tells_its_cause_to_a_plugin() {
         let error = CephError::of("grow", "the image rbd/a".to_owned(), Errno(libc::EIO));
-        assert_eq!(EffectError::from(error), EffectError { kind: RefusalKind::Unavailable, message: "cannot grow the image rbd/a: Input/output error (os error 5)".to_owned() });
+        assert_eq!(
+            EffectError::from(error),
+            EffectError { kind: RefusalKind::Unavailable, message: "cannot grow the image rbd/a: Input/output error (os error 5)".to_owned() }
+        );
     }
 
     #[test]

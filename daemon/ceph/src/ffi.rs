@@ -43,6 +43,7 @@ functions! { LibRados {
     fn rados_shutdown(*mut c_void);
     fn rados_cluster_fsid(*mut c_void, *mut c_char, usize) -> c_int;
     fn rados_get_instance_id(*mut c_void) -> u64;
+    fn rados_getaddrs(*mut c_void, *mut *mut c_char) -> c_int;
     fn rados_wait_for_latest_osdmap(*mut c_void) -> c_int;
     fn rados_mon_command(*mut c_void, *const *const c_char, usize, *const c_char, usize, *mut *mut c_char, *mut usize, *mut *mut c_char, *mut usize) -> c_int;
     fn rados_buffer_free(*mut c_char);
@@ -79,6 +80,7 @@ functions! { LibRbd {
     fn rbd_image_options_set_string(*mut c_void, c_int, *const c_char) -> c_int;
     fn rbd_create4(*mut c_void, *const c_char, u64, *mut c_void) -> c_int;
     fn rbd_clone3(*mut c_void, *const c_char, *const c_char, *mut c_void, *const c_char, *mut c_void) -> c_int;
+    fn rbd_remove(*mut c_void, *const c_char) -> c_int;
     fn rbd_open(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_open_by_id_read_only(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_close(*mut c_void) -> c_int;
@@ -227,6 +229,15 @@ impl Rados {
         unsafe { (self.libs.rados.rados_get_instance_id)(self.raw) }
     }
 
+    /// The addresses of this client, as monitors take them.
+    pub(crate) fn addresses(&self) -> Result<String, Errno> {
+        let mut text = Answer::empty(&self.libs.rados);
+        // SAFETY: the handle is connected; a C string is put where we say, which `Answer` gives back.
+        checked(unsafe { (self.libs.rados.rados_getaddrs)(self.raw, &mut text.data) })?;
+        // SAFETY: it is a C string, and not null after success.
+        Ok(unsafe { CStr::from_ptr(text.data) }.to_string_lossy().into_owned())
+    }
+
     pub(crate) fn wait_for_latest_osdmap(&self) -> Result<(), Errno> {
         // SAFETY: the handle is connected.
         checked(unsafe { (self.libs.rados.rados_wait_for_latest_osdmap)(self.raw) }).map(drop)
@@ -239,9 +250,8 @@ impl Rados {
         let lib = &self.libs.rados;
         let (mut output, mut words) = (Answer::empty(lib), Answer::empty(lib));
         // SAFETY: one C string, no input, and two places for buffers that `Answer` gives back.
-        let result = unsafe {
-            (lib.rados_mon_command)(self.raw, commands.as_ptr(), 1, null(), 0, &mut output.data, &mut output.len, &mut words.data, &mut words.len)
-        };
+        let result =
+            unsafe { (lib.rados_mon_command)(self.raw, commands.as_ptr(), 1, null(), 0, &mut output.data, &mut output.len, &mut words.data, &mut words.len) };
         match checked(result) {
             Ok(_) => Ok(output.bytes()),
             Err(errno) => Err((errno, String::from_utf8_lossy(&words.bytes()).into_owned())),
@@ -434,15 +444,7 @@ impl Pool {
         let (operation, mut values, mut more) = (ReadOperation::new(self.lib()), OmapValues::empty(self.lib()), 0u8);
         // SAFETY: C strings; the places for the answer outlive `operate`.
         unsafe {
-            (self.lib().rados_read_op_omap_get_vals2)(
-                operation.raw,
-                after.as_ptr(),
-                c"".as_ptr(),
-                limit,
-                &mut values.iterator,
-                &mut more,
-                &mut values.result,
-            );
+            (self.lib().rados_read_op_omap_get_vals2)(operation.raw, after.as_ptr(), c"".as_ptr(), limit, &mut values.iterator, &mut more, &mut values.result);
         }
         operation.operate(self, &object)?;
         values.collect()
@@ -455,14 +457,7 @@ impl Pool {
         let (key_at, key_lengths, value_at, value_lengths) = (pointers(&keys), lengths(&keys), pointers(&values), lengths(&values));
         // SAFETY: as many keys and values as we say, each as long as we say; librados copies them.
         self.write(object, |operation| unsafe {
-            (self.lib().rados_write_op_omap_set2)(
-                operation,
-                key_at.as_ptr(),
-                value_at.as_ptr(),
-                key_lengths.as_ptr(),
-                value_lengths.as_ptr(),
-                pairs.len(),
-            );
+            (self.lib().rados_write_op_omap_set2)(operation, key_at.as_ptr(), value_at.as_ptr(), key_lengths.as_ptr(), value_lengths.as_ptr(), pairs.len());
         })
     }
 
@@ -514,6 +509,13 @@ impl Pool {
         // SAFETY: a C string, no snapshot, and the handle is written where we say.
         checked(unsafe { (self.rbd().rbd_open_by_id_read_only)(self.raw, id.as_ptr(), &mut raw, null()) })?;
         Ok(Image { raw, pool: self })
+    }
+
+    /// Removes an image and all it holds, however long that takes.
+    pub(crate) fn remove(&self, image: &str) -> Result<(), Errno> {
+        let image = c(image)?;
+        // SAFETY: a live handle and a C string.
+        checked(unsafe { (self.rbd().rbd_remove)(self.raw, image.as_ptr()) }).map(drop)
     }
 
     /// Moves an image into the trash, from where it may be removed at once.

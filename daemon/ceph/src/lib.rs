@@ -12,17 +12,17 @@
 //! # Ok(()) }
 //! ```
 
-mod clusters;
-mod cluster;
-mod image;
 mod claim;
+mod cluster;
+mod clusters;
 mod delete;
-mod header;
-mod lock;
 mod encoding;
-mod statistics;
 mod error;
 mod ffi;
+mod header;
+mod image;
+mod lock;
+mod statistics;
 
 pub use cluster::Cluster;
 pub use clusters::{ClusterAccess, ClusterKey, Clusters, Limits};

@@ -7,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use windlass_ceph::{Cluster, ClusterAccess, ClusterKey, Clusters, Limits};
-use windlass_plan::rbd::{PoolAt, RbdName};
+use windlass_plan::rbd::{Feature, ImageWish, PoolAt, RbdName};
 
 /// How long anything here may take: two cores may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -35,6 +35,40 @@ pub(crate) fn ceph() -> &'static Ceph {
 /// A name that is one.
 pub(crate) fn name(text: &str) -> RbdName {
     RbdName::parse(text).expect("a name")
+}
+
+/// An image with the five features and three keys of metadata.
+pub(crate) fn wish(size: u64) -> ImageWish {
+    let metadata = [("windlass.driver", "rbd"), ("b", "2"), ("c", "ä 3")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    ImageWish { size, features: Feature::ALL.to_vec(), object_size: None, striping: None, data_pool: None, metadata: metadata.into() }
+}
+
+/// Tests that count the OSD's operations, or change the whole cluster, have it to themselves; the others share it.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// A share of the cluster.
+pub(crate) struct Shared(#[allow(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>);
+
+impl Shared {
+    pub(crate) fn take() -> Self {
+        Self(TURN.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The whole cluster.
+pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+    TURN.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What something costs the OSD: the least of three rounds, since a manager, once it runs, has a few operations of its own.
+pub(crate) fn operations_of(mut work: impl FnMut(usize)) -> u64 {
+    let mut rounds = (0..3).map(|round| {
+        let before = ceph().operations();
+        work(round);
+        ceph().operations() - before
+    });
+    let first = rounds.next().unwrap_or(0);
+    rounds.fold(first, u64::min)
 }
 
 /// Waits for a fact.
@@ -88,6 +122,8 @@ osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_autoscale_mode = off
 mon_allow_pool_size_one = true
+paxos_propose_interval = 0.05
+paxos_min_wait = 0.01
 mon_allow_pool_delete = true
 osd_crush_chooseleaf_type = 0
 run_dir = {at}
@@ -192,7 +228,6 @@ keyring = {at}/client.keyring
     /// A new pool.
     pub(crate) fn pool(&self, pool: &str) -> PoolAt {
         self.ceph(&["osd", "pool", "create", pool, "4", "4"]).expect("a pool");
-        self.rbd(&["pool", "init", pool]).expect("an initialised pool");
         PoolAt { pool: name(pool), namespace: None }
     }
 
@@ -232,9 +267,4 @@ impl Drop for Beside {
 
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The packages of a cluster are there.
-pub(crate) fn is_installed() -> bool {
-    ["/usr/bin/ceph-mon", "/usr/bin/ceph-osd", "/usr/bin/ceph-mgr"].iter().all(|program| Path::new(program).exists())
 }
