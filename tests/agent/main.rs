@@ -4,7 +4,7 @@ use harness::vm::protocol::{Connected, Duplex as _, Ended, PORT, Program, READY,
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;
-use std::io::{Read, Result, Write};
+use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -23,7 +23,10 @@ fn main() -> Result<()> {
     for connection in listener.incoming() {
         let connection = connection?;
         std::thread::spawn(move || {
-            if let Err(error) = serve(connection) {
+            // A connection without a request asks whether anybody is here.
+            if let Err(error) = serve(connection)
+                && error.kind() != ErrorKind::UnexpectedEof
+            {
                 println!("windlass-test-agent: {error}");
             }
         });

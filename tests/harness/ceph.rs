@@ -275,7 +275,7 @@ impl Cluster {
         let mut text = self.network.said();
         for daemon in self.running.lock().expect("no panic").keys() {
             let log = std::fs::read(self.conf.folder.join(format!("{daemon}.log"))).unwrap_or_default();
-            text += &format!("---- {daemon}\n{}\n", String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]));
+            text += &format!("---- {daemon}\n{}\n", String::from_utf8_lossy(&log[log.len().saturating_sub(1500)..]));
         }
         text
     }

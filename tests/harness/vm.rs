@@ -1,6 +1,7 @@
 //! A virtual machine with the kernel RBD client: this machine's own root below, read-only, and an agent that does what the harness asks.
 
 mod agent;
+mod code;
 mod cpio;
 mod daemon;
 mod image;

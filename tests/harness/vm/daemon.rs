@@ -1,6 +1,6 @@
 //! A daemon in a guest: started, killed and started again there, and called from here over its real sockets.
 
-use super::Vm;
+use super::{Vm, code};
 use crate::daemon::{FOLDERS, binary, configuration, driver_file};
 use crate::endpoint::Guest;
 use crate::{DRIVER, Endpoint, Setup, component};
@@ -71,7 +71,9 @@ impl GuestDaemon {
     /// Puts a component that `tools/guest all` built in a place by rename.
     #[track_caller]
     pub fn put_component(&self, name: &str, to: &str) {
-        self.rename_in(&std::fs::read(component(name)).expect("the component"), to);
+        let component = std::fs::read(component(name)).expect("the component");
+        self.rename_in(&component, to);
+        code::lend(&self.vm, &self.text("state/code"), &component);
     }
 
     /// Puts a file in its place in the daemon's folder in one step.
@@ -115,7 +117,7 @@ impl GuestDaemon {
         loop {
             let answer = endpoint.probe();
             if matches!(answer, Ok(true)) {
-                return;
+                return code::fetch(&self.vm, &self.text("state/code"));
             }
             assert!(Instant::now() < until, "{driver} in {} is not ready ({answer:?}):\n{}", self.vm.name(), self.log());
             std::thread::sleep(Duration::from_millis(20));

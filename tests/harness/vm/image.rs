@@ -7,17 +7,23 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Loaded at boot, in this order, each after what it depends on. `crc32c_generic` is asked for by name by ext4, xfs and libceph.
-const MODULES: [&str; 12] =
-    ["virtio_pci", "virtio_blk", "virtio_net", "9pnet_virtio", "9p", "overlay", "crc32c_generic", "ext4", "loop", "libceph", "rbd", "xfs"];
+const FIRST: [&str; 7] = ["virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "overlay", "crc32c_generic", "ext4"];
+
+/// Loaded meanwhile. Nothing here may be needed for the root or the disk.
+const SECOND: [&str; 5] = ["virtio_net", "loop", "libceph", "rbd", "xfs"];
 
 /// The script that is the guest's first process.
 const INIT: &str = include_str!("init.sh");
 
-/// The folder that `tools/setup vm` filled.
+/// The folder in which `tools/setup vm` and the machines keep what takes time to make.
+pub(super) fn cache() -> PathBuf {
+    let cache = std::env::var_os("WINDLASS_CACHE").map(PathBuf::from);
+    cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/windlass")).join("vm")
+}
+
+/// The kernel's folder there.
 pub(super) fn kernel() -> Result<PathBuf> {
-    let cache =
-        std::env::var_os("WINDLASS_CACHE").map_or_else(|| Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/windlass"), PathBuf::from);
-    let folder = cache.join("vm/kernel");
+    let folder = cache().join("kernel");
     ensure!(folder.join("vmlinux").exists(), "{} is missing: run `make setup-vm`", folder.join("vmlinux").display());
     Ok(folder)
 }
@@ -37,25 +43,27 @@ fn make(kernel: &Path) -> Result<Vec<u8>> {
         archive.folder(folder);
     }
     archive.file("bin/busybox", &std::fs::read("/bin/busybox").context("busybox-static is missing: run `make setup-vm`")?);
-    let mut order = String::new();
-    for path in in_order(&dependencies)? {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        archive.file(&format!("modules/{name}"), without_signature(&std::fs::read(modules.join(path))?));
-        order.push_str(&format!("{name}\n"));
+    let all = in_order(&dependencies, &[&FIRST[..], &SECOND].concat())?;
+    let begun = in_order(&dependencies, &FIRST)?.len();
+    for path in &all {
+        archive.file(&format!("modules/{}", file_name(path)), without_signature(&std::fs::read(modules.join(path))?));
     }
-    archive.file("modules/order", order.as_bytes());
+    for (name, part) in [("first", &all[..begun]), ("second", &all[begun..])] {
+        let lines: Vec<&str> = part.iter().map(|path| file_name(path)).collect();
+        archive.file(&format!("modules/{name}"), lines.join("\n").as_bytes());
+    }
     archive.file("agent", &std::fs::read(crate::daemon::beside("windlass-test-agent"))?);
     archive.file("init", INIT.as_bytes());
     Ok(archive.finish())
 }
 
 /// The modules and what they depend on, each after what it needs. Lines of modules.dep are `module: needs needs ...`, the deepest last.
-fn in_order(dependencies: &str) -> Result<Vec<&str>> {
+fn in_order<'a>(dependencies: &'a str, names: &[&str]) -> Result<Vec<&'a str>> {
     let lines: Vec<(&str, &str)> = dependencies.lines().filter_map(|line| line.split_once(':')).collect();
     let by_name: HashMap<String, (&str, &str)> = lines.iter().map(|line| (module_name(line.0), *line)).collect();
     let mut order: Vec<&str> = Vec::new();
-    for name in MODULES {
-        let (path, needs) = by_name.get(name).with_context(|| format!("this kernel has no module {name}"))?;
+    for name in names {
+        let (path, needs) = by_name.get(*name).with_context(|| format!("this kernel has no module {name}"))?;
         for path in needs.split_whitespace().rev().chain([*path]) {
             if !order.contains(&path) {
                 order.push(path);
@@ -65,8 +73,12 @@ fn in_order(dependencies: &str) -> Result<Vec<&str>> {
     Ok(order)
 }
 
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 fn module_name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ko").replace('-', "_")
+    file_name(path).trim_end_matches(".ko").replace('-', "_")
 }
 
 /// Checking the signatures costs an emulated processor a second or two. The module is followed by the signature, a note of 12 bytes whose last four are the

@@ -8,12 +8,17 @@ $b mount -t devtmpfs devtmpfs /dev
 for word in $($b cat /proc/cmdline); do
   case $word in windlass.*=*) eval "$(echo "${word#windlass.}" | $b sed "s/=\(.*\)/='\1'/")" ;; esac
 done
-for module in $($b cat /modules/order); do
-  case $module in
-  rbd.ko) $b insmod "/modules/$module" single_major=Y ;;
-  *) $b insmod "/modules/$module" ;;
-  esac || fail "cannot load $module"
-done
+load() {
+  for module in $($b cat "/modules/$1"); do
+    case $module in
+    rbd.ko) $b insmod "/modules/$module" single_major=Y ;;
+    *) $b insmod "/modules/$module" ;;
+    esac || fail "cannot load $module"
+  done
+}
+load first
+# The larger half on the second processor, while this one looks for the root.
+load second &
 
 # The machine that runs the tests is below, read-only; whatever the guest writes is in memory, and its own.
 $b mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=loose root /lower || fail "no root"
@@ -38,6 +43,7 @@ for folder in var/lib/windlass var/lib/kubelet etc/windlass; do
   $b mount -o bind "/new/disk/$folder" "/new/$folder"
 done
 
+wait
 $b ip link set lo up
 $b ip link set eth0 up
 $b ip addr add "$address/24" dev eth0
