@@ -1,6 +1,6 @@
 //! What a driver answers, each with a builder that makes it in one expression.
 
-use crate::{Access, Capability, ContentSource, Context, FilesystemKind, Topology};
+use crate::{Access, Capability, ContentSource, Context, Credentials, FilesystemKind, MsMode, RbdPool, ReadFrom, Topology};
 
 /// Who the driver is: the answer of [`NodeDriver::describe`](crate::NodeDriver::describe).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +98,34 @@ pub enum Source {
         /// The file's: one component of letters, digits, `-`, `_` and `.`, not beginning with a dot.
         name: String,
     },
+    /// An image of a cluster that the operator granted, mapped by the kernel client.
+    Rbd {
+        /// The pool, and the cluster by its grant's name.
+        pool: RbdPool,
+        /// The image's name.
+        image: String,
+        /// Which of the call's secrets open the cluster.
+        credentials: Credentials,
+        /// How it is mapped.
+        options: MapOptions,
+    },
+}
+
+/// How an image is mapped. As it is, everything is left to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MapOptions {
+    /// How the kernel client talks to the cluster.
+    pub ms_mode: Option<MsMode>,
+    /// Which copy of an object is read.
+    pub read_from: Option<ReadFrom>,
+    /// Where the node is, for [`ReadFrom::Localize`]: types and names of the CRUSH map.
+    pub crush_location: Vec<(String, String)>,
+    /// Seconds after which an I/O that nobody answers fails in the pod; 0: it waits.
+    pub osd_request_timeout: u32,
+    /// Requests in flight, 2 to 4096; 0: the kernel's choice.
+    pub queue_depth: u32,
+    /// Bytes, a power of two from 512 to 32 MiB; 0: the kernel's choice.
+    pub alloc_size: u32,
 }
 
 impl Source {
@@ -129,6 +157,21 @@ impl AttachPlan {
     /// A volume that is the file `name` in the folder that was granted as `folder`, made blank.
     pub fn file(folder: impl Into<String>, name: impl Into<String>) -> Self {
         Self { source: Source::file(folder, name), content: Content::Blank, filesystem: None }
+    }
+
+    /// A volume that is the image `image` of a granted pool, made blank and mapped as the kernel likes.
+    pub fn rbd(pool: RbdPool, image: impl Into<String>, credentials: Credentials) -> Self {
+        let source = Source::Rbd { pool, image: image.into(), credentials, options: MapOptions::default() };
+        Self { source, content: Content::Blank, filesystem: None }
+    }
+
+    /// How its image is mapped, if it is one.
+    #[must_use]
+    pub fn options(mut self, wanted: MapOptions) -> Self {
+        if let Source::Rbd { options, .. } = &mut self.source {
+            *options = wanted;
+        }
+        self
     }
 
     /// It holds a copy of something, so that it must not be formatted.

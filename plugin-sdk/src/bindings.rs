@@ -1,4 +1,4 @@
-//! What is generated from the WIT: one part an exported interface, so that a component's exports are put together from what its driver implements.
+//! What is generated from the WIT: one part an interface, so that a component's exports are put together from what its driver implements.
 #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
 /// The interface `driver`, and the imports that every driver may use.
@@ -41,21 +41,102 @@ pub mod node {
     });
 }
 
-/// The interface `controller`, and the import `files`.
+/// The interface `controller`.
 pub mod controller {
     wit_bindgen::generate!({
         path: "../wit",
         inline: "
             package windlass:sdk;
-            world controller-part {
-                import windlass:plugin/files@0.1.0;
-                export windlass:plugin/controller@0.1.0;
-            }
+            world controller-part { export windlass:plugin/controller@0.1.0; }
         ",
         world: "windlass:sdk/controller-part",
         default_bindings_module: "windlass_plugin_sdk::bindings::controller",
         export_macro_name: "export_controller_part",
         pub_export_macro: true,
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
+/// The interface `listing`.
+pub mod listing {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world listing-part { export windlass:plugin/listing@0.1.0; }
+        ",
+        world: "windlass:sdk/listing-part",
+        default_bindings_module: "windlass_plugin_sdk::bindings::listing",
+        export_macro_name: "export_listing_part",
+        pub_export_macro: true,
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
+/// The interface `capacity`.
+pub mod capacity {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world capacity-part { export windlass:plugin/capacity@0.1.0; }
+        ",
+        world: "windlass:sdk/capacity-part",
+        default_bindings_module: "windlass_plugin_sdk::bindings::capacity",
+        export_macro_name: "export_capacity_part",
+        pub_export_macro: true,
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
+/// The interface `publishing`.
+pub mod publishing {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world publishing-part { export windlass:plugin/publishing@0.1.0; }
+        ",
+        world: "windlass:sdk/publishing-part",
+        default_bindings_module: "windlass_plugin_sdk::bindings::publishing",
+        export_macro_name: "export_publishing_part",
+        pub_export_macro: true,
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
+/// The import `files`.
+pub mod files {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world files-part { import windlass:plugin/files@0.1.0; }
+        ",
+        world: "windlass:sdk/files-part",
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
+/// The import `rbd`.
+pub mod rbd {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world rbd-part { import windlass:plugin/rbd@0.1.0; }
+        ",
+        world: "windlass:sdk/rbd-part",
         generate_all,
         additional_derives: [PartialEq, Eq],
         with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },

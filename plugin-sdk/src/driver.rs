@@ -1,8 +1,8 @@
-//! The traits that a driver implements. What has a default need not be written.
+//! The traits that a driver implements. What has a default need not be written, and a trait that is not needed neither.
 
 use crate::{
-    AttachPlan, CapacityFacts, CapacityRange, CreateFacts, Description, Expanded, Files, Host, NodeFacts, NodeInfo, Page, Refusal, Room, ValidateFacts, Volume,
-    VolumeFacts,
+    AttachPlan, CapacityFacts, CapacityRange, Clusters, Context, CreateFacts, Description, Expanded, Files, Host, NodeFacts, NodeInfo, Page, PublishFacts,
+    Refusal, Room, ValidateFacts, Volume, VolumeFacts,
 };
 
 /// A driver for the node. All its functions are pure: the same facts and configuration give the same answer.
@@ -42,13 +42,44 @@ pub trait FileDriver: NodeDriver {
     /// Can the volume be used so? `None`: yes, in all these ways. `Some`: why not. [`Refusal::NotFound`] where there is none.
     fn validate(host: &Host<'_>, files: &Files<'_>, facts: &ValidateFacts) -> Result<Option<String>, Refusal>;
 
+    /// Grows a volume to the size that satisfies `capacity`; large enough is done already.
+    fn expand(host: &Host<'_>, files: &Files<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal>;
+}
+
+/// A [`FileDriver`] that can list its volumes.
+pub trait FileListing: FileDriver {
     /// At most `max_entries` volumes (never 0) from `token` on, which is empty or of an earlier page; [`Refusal::BadToken`]
     /// where it cannot be.
     fn list_volumes(host: &Host<'_>, files: &Files<'_>, max_entries: u32, token: &str) -> Result<Page, Refusal>;
+}
 
+/// A [`FileDriver`] that knows how much room there is.
+pub trait FileCapacity: FileDriver {
     /// Room for new volumes.
     fn capacity(host: &Host<'_>, files: &Files<'_>, facts: &CapacityFacts) -> Result<Room, Refusal>;
+}
 
-    /// Grows a volume to the size that satisfies `capacity`; large enough is done already.
-    fn expand(host: &Host<'_>, files: &Files<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal>;
+/// A driver that makes its volumes as images of granted Ceph clusters. Any call may come twice, or again after it was cut off.
+///
+/// It says which of a call's secrets open a cluster ([`Credentials`](crate::Credentials)) and never sees them. Calls without secrets, such as a listing,
+/// could not reach a cluster, so there are none.
+pub trait RbdDriver: NodeDriver {
+    /// As [`FileDriver::create_volume`].
+    fn create_volume(host: &Host<'_>, clusters: &Clusters<'_>, facts: &CreateFacts) -> Result<Volume, Refusal>;
+
+    /// As [`FileDriver::delete_volume`].
+    fn delete_volume(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str) -> Result<(), Refusal>;
+
+    /// As [`FileDriver::validate`].
+    fn validate(host: &Host<'_>, clusters: &Clusters<'_>, facts: &ValidateFacts) -> Result<Option<String>, Refusal>;
+
+    /// As [`FileDriver::expand`].
+    fn expand(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal>;
+
+    /// Gives a volume to a node: claims its image ([`Images::claim`](crate::Images::claim)). What is returned is told to the node besides what the
+    /// claim proved, which the daemon adds.
+    fn publish(host: &Host<'_>, clusters: &Clusters<'_>, facts: &PublishFacts) -> Result<Context, Refusal>;
+
+    /// Takes it back. A volume that does not exist, or that the node does not have, is taken back already. No node: from all.
+    fn unpublish(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str, node: Option<&str>) -> Result<(), Refusal>;
 }

@@ -36,6 +36,8 @@ pub struct NodeFacts {
     pub node: String,
     /// The node's topology, from the daemon's configuration.
     pub topology: Topology,
+    /// IP addresses, without a port, from which the node reaches the clusters that were granted: what fencing it needs.
+    pub addresses: Vec<String>,
 }
 
 /// Where a new volume must be reachable from.
@@ -91,7 +93,29 @@ pub struct ValidateFacts {
     pub parameters: Context,
 }
 
-/// What [`FileDriver::capacity`](crate::FileDriver::capacity) is told.
+/// What [`RbdDriver::publish`](crate::RbdDriver::publish) is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishFacts {
+    /// The volume's id.
+    pub volume: String,
+    /// As the driver's own [`NodeDriver::node_info`](crate::NodeDriver::node_info) returned it.
+    pub node: String,
+    /// How the node will use it.
+    pub capability: Capability,
+    /// It will only be read.
+    pub readonly: bool,
+    /// As CreateVolume returned it, with what the orchestrator added.
+    pub volume_context: Context,
+}
+
+impl PublishFacts {
+    /// For tests: a volume for a node, to be written.
+    pub fn new(volume: impl Into<String>, node: impl Into<String>, capability: Capability) -> Self {
+        Self { volume: volume.into(), node: node.into(), capability, readonly: false, volume_context: Context::new() }
+    }
+}
+
+/// What [`FileCapacity::capacity`](crate::FileCapacity::capacity) is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CapacityFacts {
     /// For volumes used so; may be empty.

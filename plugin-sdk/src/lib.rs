@@ -1,9 +1,10 @@
 //! What a storage vendor needs to write a Windlass driver: traits to implement, a macro to export it, builders, and a harness to test it.
 //!
 //! A driver is a type that implements [`NodeDriver`] (it says what a volume is on the node that is to have it), and
-//! [`FileDriver`] where it makes its volumes too, as files in folders that the operator grants. One macro turns it into a
-//! component: [`export_node_driver!`] or [`export_file_driver!`]. What the component exports decides what the daemon
-//! advertises, so there is no list of capabilities to keep in step.
+//! [`FileDriver`] or [`RbdDriver`] where it makes its volumes too, as files in folders or as images of Ceph clusters that the
+//! operator grants. One macro turns it into a component: [`export_node_driver!`], [`export_file_driver!`] or
+//! [`export_rbd_driver!`]. What the component exports decides what the daemon advertises, so there is no list of
+//! capabilities to keep in step.
 //!
 //! A driver for volumes which exist already, in full:
 //!
@@ -50,17 +51,23 @@ pub mod export;
 mod facts;
 mod harness;
 mod host;
+mod images;
 mod refusal;
 mod sizes;
 
-pub use answer::{AttachPlan, Content, Description, Expanded, Filesystem, Key, NodeInfo, Page, Room, Source, Volume};
+pub use answer::{AttachPlan, Content, Description, Expanded, Filesystem, Key, MapOptions, NodeInfo, Page, Room, Source, Volume};
 pub use bindings::driver::windlass::plugin::log::Level;
-pub use bindings::driver::windlass::plugin::types::{Access, AccessMode, Capability, CapacityRange, ContentSource, FilesystemKind, Refusal};
+pub use bindings::driver::windlass::plugin::types::{
+    Access, AccessMode, Capability, CapacityRange, ContentSource, Credentials, FilesystemKind, RbdPool, Refusal,
+};
+pub use bindings::node::exports::windlass::plugin::node::{MsMode, ReadFrom};
+pub use bindings::rbd::windlass::plugin::rbd::{Features, Hold, Holder, Striping};
 pub use context::{Context, ORCHESTRATOR_PREFIX, Topology};
-pub use driver::{FileDriver, NodeDriver};
-pub use facts::{CapacityFacts, CreateFacts, NodeFacts, TopologyRequirement, ValidateFacts, VolumeFacts};
+pub use driver::{FileCapacity, FileDriver, FileListing, NodeDriver, RbdDriver};
+pub use facts::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, TopologyRequirement, ValidateFacts, VolumeFacts};
 pub use harness::Harness;
 pub use host::{File, Files, Folder, Host};
+pub use images::{Clusters, Image, ImageWish, Images};
 pub use sizes::Sizes;
 
 /// Exports a [`NodeDriver`] as a component: `driver` and `node`. Once in a crate.
@@ -78,18 +85,44 @@ macro_rules! export_node_driver {
     };
 }
 
-/// Exports a [`FileDriver`] as a component: `driver`, `node` and `controller`. Once in a crate.
+/// Exports a [`FileDriver`] as a component: `driver`, `node` and `controller`, and of `listing` ([`FileListing`]) and `capacity`
+/// ([`FileCapacity`]) those that are named: `export_file_driver!(Mine, listing, capacity)`. Once in a crate.
 #[macro_export]
 #[rustfmt::skip]
 macro_rules! export_file_driver {
-    ($driver:ty) => {
+    (@check listing $driver:ty) => { const _: () = $crate::export::can_list::<$driver>(); };
+    (@check capacity $driver:ty) => { const _: () = $crate::export::knows_its_room::<$driver>(); };
+    (@export listing $of:ident) => { $crate::bindings::listing::export_listing_part!($of with_types_in $crate::bindings::listing); };
+    (@export capacity $of:ident) => { $crate::bindings::capacity::export_capacity_part!($of with_types_in $crate::bindings::capacity); };
+    ($driver:ty $(, $group:ident)*) => {
         const _: () = $crate::export::is_file_driver::<$driver>();
+        $( $crate::export_file_driver!(@check $group $driver); )*
         #[cfg(target_family = "wasm")]
         const _: () = {
             type Exported = $crate::export::Exported<$driver>;
+            type OfFiles = $crate::export::OfFiles<$driver>;
             $crate::bindings::driver::export_driver_part!(Exported with_types_in $crate::bindings::driver);
             $crate::bindings::node::export_node_part!(Exported with_types_in $crate::bindings::node);
-            $crate::bindings::controller::export_controller_part!(Exported with_types_in $crate::bindings::controller);
+            $crate::bindings::controller::export_controller_part!(OfFiles with_types_in $crate::bindings::controller);
+            $( $crate::export_file_driver!(@export $group OfFiles); )*
+        };
+    };
+}
+
+/// Exports an [`RbdDriver`] as a component: `driver`, `node`, `controller` and `publishing`. Once in a crate.
+#[macro_export]
+#[rustfmt::skip]
+macro_rules! export_rbd_driver {
+    ($driver:ty) => {
+        const _: () = $crate::export::is_rbd_driver::<$driver>();
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type Exported = $crate::export::Exported<$driver>;
+            type OfImages = $crate::export::OfImages<$driver>;
+            $crate::bindings::driver::export_driver_part!(Exported with_types_in $crate::bindings::driver);
+            $crate::bindings::node::export_node_part!(Exported with_types_in $crate::bindings::node);
+            $crate::bindings::controller::export_controller_part!(OfImages with_types_in $crate::bindings::controller);
+            $crate::bindings::publishing::export_publishing_part!(OfImages with_types_in $crate::bindings::publishing);
         };
     };
 }

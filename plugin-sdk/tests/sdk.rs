@@ -54,21 +54,25 @@ impl FileDriver for Wrong {
         Ok(None)
     }
 
-    fn list_volumes(_: &Host<'_>, files: &Files<'_>, max_entries: u32, token: &str) -> Result<Page, Refusal> {
-        let found = files.folder("volumes").list(token, max_entries + 1)?;
-        Ok(Page { volumes: found.into_iter().map(|file| Volume::new(file.name, file.size)).collect(), next_token: String::new() })
-    }
-
-    fn capacity(_: &Host<'_>, files: &Files<'_>, _: &CapacityFacts) -> Result<Room, Refusal> {
-        Ok(Room { available: files.folder("volumes").available()?, ..Room::default() })
-    }
-
     fn expand(_: &Host<'_>, files: &Files<'_>, volume: &str, _: &CapacityRange) -> Result<Expanded, Refusal> {
         Ok(Expanded { capacity: files.folder("volumes").grow(volume, 0)?.size, node_expansion: false })
     }
 }
 
-export_file_driver!(Wrong);
+impl FileListing for Wrong {
+    fn list_volumes(_: &Host<'_>, files: &Files<'_>, max_entries: u32, token: &str) -> Result<Page, Refusal> {
+        let found = files.folder("volumes").list(token, max_entries + 1)?;
+        Ok(Page { volumes: found.into_iter().map(|file| Volume::new(file.name, file.size)).collect(), next_token: String::new() })
+    }
+}
+
+impl FileCapacity for Wrong {
+    fn capacity(_: &Host<'_>, files: &Files<'_>, _: &CapacityFacts) -> Result<Room, Refusal> {
+        Ok(Room { available: files.folder("volumes").available()?, ..Room::default() })
+    }
+}
+
+export_file_driver!(Wrong, listing, capacity);
 
 fn harness(wrong: &str) -> Harness {
     Harness::new().config("wrong", wrong).folder("volumes", 1 << 30)

@@ -84,6 +84,25 @@ impl FileDriver for Local {
         })
     }
 
+    fn expand(host: &Host<'_>, files: &Files<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal> {
+        let settings = Settings::read(host)?;
+        let folder = files.folder(&settings.folder);
+        let file = volume::find(&folder, volume)?;
+        refuse_range(capacity)?;
+        let size = if file.size >= capacity.required {
+            if capacity.limit != 0 && file.size > capacity.limit {
+                let words = format!("the volume has {} bytes, limit_bytes is {}, and volumes do not shrink", file.size, capacity.limit);
+                return Err(Refusal::out_of_range(words));
+            }
+            file.size
+        } else {
+            folder.grow(volume, settings.sizes(file.size).choose(capacity)?)?.size
+        };
+        Ok(Expanded { capacity: size, node_expansion: true })
+    }
+}
+
+impl FileListing for Local {
     fn list_volumes(host: &Host<'_>, files: &Files<'_>, max_entries: u32, token: &str) -> Result<Page, Refusal> {
         if !token.is_empty() && !volume::is_id(token) {
             return Err(Refusal::bad_token("starting_token is not one that this driver gave"));
@@ -105,7 +124,9 @@ impl FileDriver for Local {
         let next_token = volumes.last().filter(|_| is_more).map(|volume| volume.id.clone()).unwrap_or_default();
         Ok(Page { volumes, next_token })
     }
+}
 
+impl FileCapacity for Local {
     fn capacity(host: &Host<'_>, files: &Files<'_>, facts: &CapacityFacts) -> Result<Room, Refusal> {
         let settings = Settings::read(host)?;
         wishes::check_parameters(&facts.parameters)?;
@@ -117,24 +138,7 @@ impl FileDriver for Local {
         let available = files.folder(&settings.folder).available()?;
         Ok(Room { available, largest: available.min(sizes.largest), smallest: sizes.smallest })
     }
-
-    fn expand(host: &Host<'_>, files: &Files<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal> {
-        let settings = Settings::read(host)?;
-        let folder = files.folder(&settings.folder);
-        let file = volume::find(&folder, volume)?;
-        refuse_range(capacity)?;
-        let size = if file.size >= capacity.required {
-            if capacity.limit != 0 && file.size > capacity.limit {
-                let words = format!("the volume has {} bytes, limit_bytes is {}, and volumes do not shrink", file.size, capacity.limit);
-                return Err(Refusal::out_of_range(words));
-            }
-            file.size
-        } else {
-            folder.grow(volume, settings.sizes(file.size).choose(capacity)?)?.size
-        };
-        Ok(Expanded { capacity: size, node_expansion: true })
-    }
 }
 
 #[cfg(feature = "component")]
-export_file_driver!(Local);
+export_file_driver!(Local, listing, capacity);

@@ -1,8 +1,8 @@
 //! What the guest can be told to do, by name, and where.
 
 use windlass_plugin_sdk::Refusal;
-use windlass_plugin_sdk::bindings::controller::windlass::plugin::files;
 use windlass_plugin_sdk::bindings::driver::windlass::plugin::{config, log};
+use windlass_plugin_sdk::bindings::files::windlass::plugin::files;
 
 use crate::table;
 

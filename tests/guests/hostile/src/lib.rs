@@ -44,7 +44,7 @@ impl NodeDriver for Hostile {
     fn attach(host: &Host<'_>, facts: &VolumeFacts) -> Result<AttachPlan, Refusal> {
         let deed = told("attach", facts.volume_context.get(KEY))?;
         let mut plan = Local::attach(host, facts)?;
-        let Source::File { folder, name } = &mut plan.source;
+        let Source::File { folder, name } = &mut plan.source else { return Ok(plan) };
         match deed.as_str() {
             "climb" => *name = "../etc".to_owned(),
             "absolute" => *name = "/etc/shadow".to_owned(),
@@ -111,6 +111,18 @@ impl FileDriver for Hostile {
         Local::validate(host, files, facts)
     }
 
+    fn expand(host: &Host<'_>, files: &Files<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal> {
+        let deed = told("expand", None)?;
+        let expanded = Local::expand(host, files, volume, capacity)?;
+        Ok(match deed.as_str() {
+            "small" => Expanded { capacity: 0, ..expanded },
+            "huge" => Expanded { capacity: u64::MAX, ..expanded },
+            _ => expanded,
+        })
+    }
+}
+
+impl FileListing for Hostile {
     fn list_volumes(host: &Host<'_>, files: &Files<'_>, max_entries: u32, token: &str) -> Result<Page, Refusal> {
         let deed = told("list", None)?;
         let page = Local::list_volumes(host, files, max_entries, token)?;
@@ -123,21 +135,13 @@ impl FileDriver for Hostile {
             _ => page,
         })
     }
+}
 
+impl FileCapacity for Hostile {
     fn capacity(host: &Host<'_>, files: &Files<'_>, facts: &CapacityFacts) -> Result<Room, Refusal> {
         let deed = told("capacity", None)?;
         let room = Local::capacity(host, files, facts)?;
         Ok(if deed == "huge" { Room { available: u64::MAX, ..room } } else { room })
-    }
-
-    fn expand(host: &Host<'_>, files: &Files<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal> {
-        let deed = told("expand", None)?;
-        let expanded = Local::expand(host, files, volume, capacity)?;
-        Ok(match deed.as_str() {
-            "small" => Expanded { capacity: 0, ..expanded },
-            "huge" => Expanded { capacity: u64::MAX, ..expanded },
-            _ => expanded,
-        })
     }
 }
 
@@ -156,4 +160,4 @@ fn fickle() -> String {
     format!("{:016x}", RandomState::new().hash_one((wall, steady)))
 }
 
-export_file_driver!(Hostile);
+export_file_driver!(Hostile, listing, capacity);

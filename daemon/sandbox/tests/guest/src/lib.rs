@@ -46,15 +46,19 @@ impl FileDriver for Hostile {
         Ok(Some("no".repeat(600 << 10)))
     }
 
+    fn expand(_: &Host<'_>, _: &Files<'_>, _: &str, _: &CapacityRange) -> Result<Expanded, Refusal> {
+        Err(Refusal::unsupported("no"))
+    }
+}
+
+impl FileListing for Hostile {
     fn list_volumes(_: &Host<'_>, _: &Files<'_>, _: u32, _: &str) -> Result<Page, Refusal> {
         Err(Refusal::bad_token("never ours"))
     }
+}
 
+impl FileCapacity for Hostile {
     fn capacity(_: &Host<'_>, _: &Files<'_>, _: &CapacityFacts) -> Result<Room, Refusal> {
-        Err(Refusal::unsupported("no"))
-    }
-
-    fn expand(_: &Host<'_>, _: &Files<'_>, _: &str, _: &CapacityRange) -> Result<Expanded, Refusal> {
         Err(Refusal::unsupported("no"))
     }
 }
@@ -113,7 +117,7 @@ fn misbehave(host: &Host<'_>, how: &str) -> Result<(), Refusal> {
             return Err(Refusal::invalid(format!("{file:?} {write:?} {folder:?} {socket:?} {input:?} {given:?}")));
         }
         "files" => {
-            return match bindings::controller::windlass::plugin::files::stat("volumes", "f") {
+            return match bindings::files::windlass::plugin::files::stat("volumes", "f") {
                 Ok(_) => Err(Refusal::invalid("a pure function had an effect")),
                 Err(refusal) => Err(refusal),
             };
@@ -129,4 +133,4 @@ fn deeper(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { deeper(depth + 1) + frame[0] }
 }
 
-export_file_driver!(Hostile);
+export_file_driver!(Hostile, listing, capacity);

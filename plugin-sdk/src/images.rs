@@ -1,0 +1,135 @@
+//! Images of Ceph clusters that the operator granted, for calls of the controller.
+
+use crate::{Context, Credentials, Features, Hold, Holder, RbdPool, Refusal, Striping};
+
+/// The import `rbd`. Two implementors: the daemon behind a component, and the [`Harness`](crate::Harness).
+pub(crate) trait ImageImports {
+    fn create(&self, pool: &RbdPool, credentials: &Credentials, name: &str, wish: ImageWish) -> Result<(Image, bool), Refusal>;
+    fn stat(&self, pool: &RbdPool, credentials: &Credentials, name: &str) -> Result<Option<Image>, Refusal>;
+    fn set_metadata(&self, pool: &RbdPool, credentials: &Credentials, name: &str, metadata: Context) -> Result<(), Refusal>;
+    fn resize(&self, pool: &RbdPool, credentials: &Credentials, name: &str, size: u64) -> Result<Image, Refusal>;
+    fn delete(&self, pool: &RbdPool, credentials: &Credentials, name: &str) -> Result<(), Refusal>;
+    fn list(&self, pool: &RbdPool, credentials: &Credentials, after: &str, limit: u32) -> Result<Vec<String>, Refusal>;
+    fn free(&self, pool: &RbdPool, credentials: &Credentials) -> Result<(u64, u64), Refusal>;
+    fn pool_name(&self, cluster: &str, credentials: &Credentials, number: u64) -> Result<Option<String>, Refusal>;
+    fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal>;
+    fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: &Holder) -> Result<(), Refusal>;
+}
+
+/// The clusters that the operator granted, for calls of the controller.
+#[derive(Clone, Copy)]
+pub struct Clusters<'a> {
+    pub(crate) imports: &'a dyn ImageImports,
+}
+
+impl<'a> Clusters<'a> {
+    /// The images of a pool, opened with the secrets that `credentials` name. Whether all that exists shows at the first use of it.
+    pub fn images(&self, pool: RbdPool, credentials: Credentials) -> Images<'a> {
+        Images { imports: self.imports, pool, credentials }
+    }
+
+    /// The name of the cluster's pool that has this number.
+    pub fn pool_name(&self, cluster: &str, credentials: &Credentials, number: u64) -> Result<Option<String>, Refusal> {
+        self.imports.pool_name(cluster, credentials, number)
+    }
+}
+
+/// The images of one pool. Its errors are the daemon's refusals, which a driver may hand on as they are.
+pub struct Images<'a> {
+    imports: &'a dyn ImageImports,
+    pool: RbdPool,
+    credentials: Credentials,
+}
+
+/// What an image is to be made as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageWish {
+    /// In bytes.
+    pub size: u64,
+    /// What they build on must be among them.
+    pub features: Features,
+    /// Bytes, a power of two; `None` is the cluster's own.
+    pub object_size: Option<u64>,
+    /// `None` is one object after another.
+    pub striping: Option<Striping>,
+    /// A pool for the data alone.
+    pub data_pool: Option<String>,
+    /// Kept with the image.
+    pub metadata: Context,
+}
+
+impl ImageWish {
+    /// An image with features and nothing else out of the ordinary.
+    pub fn new(size: u64, features: Features) -> Self {
+        Self { size, features, object_size: None, striping: None, data_pool: None, metadata: Context::new() }
+    }
+}
+
+/// An image as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its name.
+    pub name: String,
+    /// Ceph's own id of it, which no other image ever has.
+    pub id: String,
+    /// In bytes.
+    pub size: u64,
+    /// Those that we know.
+    pub features: Features,
+    /// Where its data is, if elsewhere.
+    pub data_pool: Option<String>,
+    /// What it was made with, and what others wrote since.
+    pub metadata: Context,
+}
+
+impl Images<'_> {
+    /// The image of this name: made with its metadata, or the one that exists, untouched. The second value says whether this call made it.
+    pub fn create(&self, name: &str, wish: ImageWish) -> Result<(Image, bool), Refusal> {
+        self.imports.create(&self.pool, &self.credentials, name, wish)
+    }
+
+    /// The image, if it exists.
+    pub fn stat(&self, name: &str) -> Result<Option<Image>, Refusal> {
+        self.imports.stat(&self.pool, &self.credentials, name)
+    }
+
+    /// Adds to an image's metadata: mends what a crash between making an image and describing it left out.
+    pub fn set_metadata(&self, name: &str, metadata: Context) -> Result<(), Refusal> {
+        self.imports.set_metadata(&self.pool, &self.credentials, name, metadata)
+    }
+
+    /// Grows the image to `size` bytes; never shrinks it.
+    pub fn resize(&self, name: &str, size: u64) -> Result<Image, Refusal> {
+        self.imports.resize(&self.pool, &self.credentials, name, size)
+    }
+
+    /// Deletes the image; not there is as good. [`Refusal::Precondition`] while anybody has it.
+    pub fn delete(&self, name: &str) -> Result<(), Refusal> {
+        self.imports.delete(&self.pool, &self.credentials, name)
+    }
+
+    /// At most `limit` names after `after`, in order; none is the end.
+    pub fn list(&self, after: &str, limit: u32) -> Result<Vec<String>, Refusal> {
+        self.imports.list(&self.pool, &self.credentials, after, limit)
+    }
+
+    /// Bytes that can still be stored in the pool.
+    pub fn available(&self) -> Result<u64, Refusal> {
+        self.imports.free(&self.pool, &self.credentials).map(|(available, _)| available)
+    }
+
+    /// Bytes that are stored in the pool.
+    pub fn used(&self) -> Result<u64, Refusal> {
+        self.imports.free(&self.pool, &self.credentials).map(|(_, used)| used)
+    }
+
+    /// Gives the image to a node. [`Refusal::Precondition`] where another has it, by name.
+    pub fn claim(&self, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal> {
+        self.imports.claim(&self.pool, &self.credentials, name, hold, holder)
+    }
+
+    /// Takes it back from the node, which is shut out of the cluster first if it has not let go.
+    pub fn release(&self, name: &str, holder: &Holder) -> Result<(), Refusal> {
+        self.imports.release(&self.pool, &self.credentials, name, holder)
+    }
+}

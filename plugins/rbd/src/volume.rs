@@ -1,0 +1,180 @@
+//! A volume as an image: where an id leads, what is kept with the image, and whether one that exists is the one that is wished for.
+
+use crate::class::{Class, ENCRYPTED, FSTYPE};
+use crate::id::{Id, Place, unknown};
+use crate::names::{checked, shown};
+use crate::options;
+use crate::settings::{self, Settings};
+use crate::usage::{FILESYSTEM, Usage};
+use windlass_plugin_sdk::*;
+
+/// The secrets that open a cluster, as ceph-csi calls them.
+pub(crate) const USER: &str = "userID";
+pub(crate) const KEY: &str = "userKey";
+
+/// The key of volume_context that names the file system.
+pub(crate) const CONTEXT_FILESYSTEM: &str = "filesystem";
+
+const NAME: &str = "windlass.name";
+const LAYOUT: &str = "windlass.layout";
+const OBJECT_SIZE: &str = "windlass.object-size";
+const STRIPING: &str = "windlass.striping";
+const OPTIONS: &str = "windlass.map-options";
+
+/// What ceph-csi reads as "no".
+const FALSE: [&str; 6] = ["0", "f", "F", "false", "False", "FALSE"];
+
+/// The version of the metadata.
+const CURRENT_LAYOUT: &str = "1";
+
+/// What the orchestrator tells of whom a volume is for: kept with the image, for people.
+const FOR_PEOPLE: [&str; 3] = ["csi.storage.k8s.io/pv/name", "csi.storage.k8s.io/pvc/name", "csi.storage.k8s.io/pvc/namespace"];
+
+/// The names of the two secrets.
+pub(crate) fn credentials() -> Credentials {
+    Credentials { user: USER.to_owned(), key: KEY.to_owned() }
+}
+
+/// The images beside this one.
+pub(crate) fn images<'a>(clusters: &Clusters<'a>, place: &Place) -> Images<'a> {
+    clusters.images(place.pool.clone(), credentials())
+}
+
+/// Where the image of a volume is, for the node. Nothing can be asked there: what an id of ceph-csi leaves out is in volume_context.
+pub(crate) fn on_node(id: &str, context: &Context, settings: &Settings) -> Result<Place, Refusal> {
+    match Id::parse(id).ok_or_else(|| unknown(id))? {
+        Id::Ours(place) => Ok(place),
+        Id::CephCsi { cluster, uuid, .. } => {
+            let image = named(context, "imageName")?.unwrap_or_else(|| format!("{}{uuid}", settings.prefixes[0]));
+            let namespace = named(context, "radosNamespace")?.unwrap_or_else(|| settings.namespace(&cluster).to_owned());
+            Ok(Place { pool: RbdPool { pool: checked("pool", context.require("pool")?)?, cluster, namespace }, image })
+        }
+    }
+}
+
+fn named(context: &Context, key: &str) -> Result<Option<String>, Refusal> {
+    context.get(key).filter(|value| !value.is_empty()).map(|value| checked(key, value)).transpose()
+}
+
+/// Places where the image of a volume can be, for the controller: one, or several where ceph-csi may have called it otherwise. Some of
+/// the controller's calls have no more than the id to find it by, so none uses more.
+pub(crate) fn in_cluster(clusters: &Clusters<'_>, id: &str, settings: &Settings) -> Result<Vec<Place>, Refusal> {
+    let (cluster, number, uuid) = match Id::parse(id).ok_or_else(|| unknown(id))? {
+        Id::Ours(place) => return Ok(vec![place]),
+        Id::CephCsi { cluster, pool, uuid } => (cluster, pool, uuid),
+    };
+    let Some(pool) = clusters.pool_name(&cluster, &credentials(), number)? else {
+        return Err(Refusal::not_found(format!("the cluster {cluster} has no pool of the number {number}, which the volume's id names")));
+    };
+    let pool = RbdPool { namespace: settings.namespace(&cluster).to_owned(), cluster, pool };
+    Ok(settings.prefixes.iter().map(|prefix| Place { pool: pool.clone(), image: format!("{prefix}{uuid}") }).collect())
+}
+
+/// Refuses a volume of ceph-csi whose context says that it is where its id alone does not lead: it could be given to a node, and never be
+/// taken back or deleted.
+pub(crate) fn refuse_hidden(places: &[Place], context: &Context) -> Result<(), Refusal> {
+    let said = [("imageName", settings::PREFIXES), ("radosNamespace", settings::NAMESPACES)];
+    for (key, setting) in said {
+        let Some(value) = named(context, key)? else { continue };
+        let leads_there = |place: &Place| value == if key == "imageName" { &*place.image } else { &*place.pool.namespace };
+        if !places.iter().any(leads_there) {
+            let words = format!("`{key}` in volume_context is {value:?}, which the volume's id does not say; set `{setting}` in the driver's [config]");
+            return Err(Refusal::precondition(words));
+        }
+    }
+    Ok(())
+}
+
+/// The image of a volume, and where it is.
+pub(crate) fn find(clusters: &Clusters<'_>, id: &str, settings: &Settings) -> Result<(Place, Image), Refusal> {
+    for place in in_cluster(clusters, id, settings)? {
+        if let Some(image) = images(clusters, &place).stat(&place.image)? {
+            return Ok((place, image));
+        }
+    }
+    Err(unknown(id))
+}
+
+/// What a volume is encrypted with, this driver cannot read: it must neither be formatted nor be shown.
+pub(crate) fn refuse_encrypted(context: &Context) -> Result<(), Refusal> {
+    match context.get(ENCRYPTED).filter(|value| !FALSE.contains(value)) {
+        Some(value) => Err(Refusal::invalid(format!("the volume was made with `{ENCRYPTED}` {:?}, and this driver cannot decrypt", shown(value)))),
+        None => Ok(()),
+    }
+}
+
+/// What is kept with the image: what it was made as, in words that a second call can compare.
+pub(crate) fn metadata(name: &str, class: &Class, usage: &Usage) -> Context {
+    let mut metadata = usage.metadata().with(NAME, name).with(LAYOUT, CURRENT_LAYOUT);
+    if let Some(size) = class.object_size {
+        metadata = metadata.with(OBJECT_SIZE, size.to_string());
+    }
+    if let Some(Striping { unit, count }) = class.striping {
+        metadata = metadata.with(STRIPING, format!("{unit} x {count}"));
+    }
+    if !class.options.is_empty() {
+        metadata = metadata.with(OPTIONS, class.options.as_str());
+    }
+    metadata
+}
+
+/// The same with what people want to know.
+pub(crate) fn with_owner(metadata: &Context, parameters: &Context) -> Context {
+    let owner = FOR_PEOPLE.into_iter().filter_map(|key| parameters.get(key).map(|value| (key, value)));
+    metadata.iter().chain(owner).collect()
+}
+
+/// An image that exists, beside what is wished for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// It is the volume.
+    Same,
+    /// It would be, but nothing was written down: whoever made it died between the two.
+    Undescribed,
+}
+
+/// Is the image that exists the volume that is wished for?
+pub(crate) fn compare(image: &Image, facts: &CreateFacts, class: &Class, wanted: &Context) -> Result<Existing, Refusal> {
+    let differs = |words: String| Err(Refusal::already_exists(format!("a volume of this name exists, and differs: {words}")));
+    if !facts.capacity.admits(image.size) {
+        return differs(format!("it has {} bytes, which is not in the range that is asked for", image.size));
+    }
+    if image.features != class.features {
+        return differs("its `imageFeatures` are others".to_owned());
+    }
+    if image.data_pool != class.data_pool {
+        let said = |pool: &Option<String>| pool.clone().unwrap_or_else(|| "none".to_owned());
+        return differs(format!("its `dataPool` is {}, not {}", said(&image.data_pool), said(&class.data_pool)));
+    }
+    if image.metadata.is_empty() {
+        return Ok(Existing::Undescribed);
+    }
+    if image.metadata.get(LAYOUT) != Some(CURRENT_LAYOUT) {
+        return differs("its image was not made by this driver".to_owned());
+    }
+    let keys = [NAME, crate::usage::ACCESS, FILESYSTEM, OBJECT_SIZE, STRIPING, OPTIONS];
+    match keys.into_iter().find(|key| image.metadata.get(key) != wanted.get(key)) {
+        Some(key) => {
+            let said = |metadata: &Context| shown(metadata.get(key).unwrap_or("none"));
+            differs(format!("its `{key}` is {:?}, not {:?}", said(&image.metadata), said(wanted)))
+        }
+        None => Ok(Existing::Same),
+    }
+}
+
+/// What the node is told of a new volume, besides its id.
+pub(crate) fn context(class: &Class, usage: &Usage) -> Context {
+    let mut context = Context::new();
+    if let Some(kind) = usage.filesystem {
+        context = context.with(CONTEXT_FILESYSTEM, kind.name());
+    }
+    if !class.options.is_empty() {
+        context = context.with(options::KEY, class.options.as_str());
+    }
+    context
+}
+
+/// The file system that a volume was made for, if its context says.
+pub(crate) fn made_for(context: &Context) -> Option<FilesystemKind> {
+    [CONTEXT_FILESYSTEM, FSTYPE].into_iter().find_map(|key| context.get(key)).and_then(FilesystemKind::named)
+}
