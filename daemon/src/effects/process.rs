@@ -116,9 +116,8 @@ impl Desk {
     }
 
     fn perform(&self, binary: &Binary, deed: Deed, key: Option<Secret>) -> Result<EffectAnswer, EffectError> {
-        let _one = Counted::of(&self.waiting, WAITING).ok_or_else(|| {
-            unavailable(format!("{WAITING} calls wait for {} already: it does not answer, or not fast enough", self.back_end))
-        })?;
+        let _one = Counted::of(&self.waiting, WAITING)
+            .ok_or_else(|| unavailable(format!("{WAITING} calls wait for {} already: it does not answer, or not fast enough", self.back_end)))?;
         let running = self.running(binary)?;
         let changes = deed.changes();
         let asked = running.mux.call().and_then(|call| {
