@@ -84,6 +84,15 @@ fn plugin_of_another_version_or_shape_is_refused_in_words() {
     assert!(refused(&component("world guest { export windlass:plugin/node@0.1.0; }", None)).contains("who it is"));
 }
 
+#[test]
+fn plugin_that_exports_part_of_a_controller_alone_is_refused() {
+    for part in ["listing", "capacity", "publishing"] {
+        let exports = "export windlass:plugin/driver@0.1.0; export windlass:plugin/node@0.1.0;";
+        let reason = refused(&component(&format!("world guest {{ {exports} export windlass:plugin/{part}@0.1.0; }}"), None));
+        assert!(reason.contains(&format!("`{part}` and not `controller`")), "{reason}");
+    }
+}
+
 /// As `component`, without the released WIT, so that its name can be taken.
 fn component_alone(wit: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();

@@ -96,6 +96,9 @@ impl Harness {
     fn check_credentials(&self, credentials: &Credentials) -> Result<(), Refusal> {
         match [&credentials.user, &credentials.key].into_iter().find(|name| self.secrets.get(name).is_none_or(str::is_empty)) {
             Some(missing) => Err(Refusal::invalid(format!("the secret `{missing}` is missing; the driver needs it for this call"))),
+            None if !self.secrets.get(&credentials.user).is_some_and(is_name) => {
+                Err(Refusal::invalid(format!("the secret `{}` is not a Ceph user", credentials.user)))
+            }
             None => Ok(()),
         }
     }

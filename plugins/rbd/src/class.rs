@@ -36,8 +36,11 @@ const FIXED: [(&str, &str, &str); 4] = [
     ("mkfsOptions", "", "options of programs are not passed on; leave it out"),
 ];
 
-/// Names of features, their flags, and what they need.
-const FEATURES: [(&str, Features, Option<(&str, Features)>); 5] = [
+/// A feature: its name, its flag, and what it needs.
+type Known = (&'static str, Features, Option<(&'static str, Features)>);
+
+/// All that the kernel client knows.
+const FEATURES: [Known; 5] = [
     ("layering", Features::LAYERING, None),
     ("exclusive-lock", Features::EXCLUSIVE_LOCK, None),
     ("object-map", Features::OBJECT_MAP, Some(("exclusive-lock", Features::EXCLUSIVE_LOCK))),
