@@ -35,7 +35,7 @@ fn node(attach: &str, start: &str) -> Vec<u8> {
             (func (export "windlass:plugin/driver@0.1.0#describe") (result i32) unreachable)
             (func (export "windlass:plugin/driver@0.1.0#probe") (result i32) unreachable)
             (func (export "windlass:plugin/node@0.1.0#attach") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {attach} unreachable)
-            (func (export "windlass:plugin/node@0.1.0#node-info") (param i32 i32 i32 i32) (result i32) unreachable)
+            (func (export "windlass:plugin/node@0.1.0#node-info") (param i32 i32 i32 i32 i32 i32) (result i32) unreachable)
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
             (func $start {start})
             (start $start))"#

@@ -123,7 +123,7 @@ fn plugin_hands_a_clusters_refusal_on() {
     for kind in [RefusalKind::Invalid, RefusalKind::Unauthenticated, RefusalKind::PermissionDenied, RefusalKind::Unavailable, RefusalKind::Exhausted] {
         let refuse = |_: &RbdEffect| Err(EffectError { kind, message: "no\nway".to_owned() });
         let (_, answer) = with_answer(&mut plugin, create(&class), refuse);
-        assert!(matches!(&answer, Err(CallFailure::Refused(no)) if no.kind == kind && no.message == "no way"), "{answer:?}");
+        assert!(matches!(&answer, Err(CallFailure::Refused(no)) if no.kind == kind && no.message == "no | way"), "{answer:?}");
     }
     // An answer to another question is no answer.
     let (_, answer) = with_answer(&mut plugin, create(&class), |_| Ok(EffectAnswer::Deleted));
