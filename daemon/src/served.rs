@@ -82,8 +82,16 @@ impl Served {
 
     /// ControllerGetCapabilities.
     pub(crate) fn controller_capabilities(advertised: &Remembered) -> Vec<ControllerCapability> {
-        use ControllerCapability::{CreateDeleteVolume, ExpandVolume, GetCapacity, ListVolumes, SingleNodeMultiWriter};
-        if has(advertised, "controller") { vec![CreateDeleteVolume, ListVolumes, GetCapacity, ExpandVolume, SingleNodeMultiWriter] } else { Vec::new() }
+        use ControllerCapability::{CreateDeleteVolume, ExpandVolume, GetCapacity, ListVolumes, PublishUnpublishVolume, SingleNodeMultiWriter};
+        let of_export = [
+            ("controller", CreateDeleteVolume),
+            ("publishing", PublishUnpublishVolume),
+            ("listing", ListVolumes),
+            ("capacity", GetCapacity),
+            ("controller", ExpandVolume),
+            ("controller", SingleNodeMultiWriter),
+        ];
+        of_export.into_iter().filter(|(export, _)| has(advertised, export)).map(|(_, capability)| capability).collect()
     }
 
     /// NodeGetCapabilities.

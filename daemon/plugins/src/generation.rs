@@ -198,6 +198,11 @@ fn check_imports(inspection: &Inspection, grants: &Grants) -> Result<(), LoadErr
             "types" | "log" | "config" => {}
             "files" if !grants.files.is_empty() => {}
             "files" => return Err(LoadError::NotGranted { import: import.clone(), help: "grant a folder in `[grants.files]`: `name = \"/path\"`" }),
+            "rbd" if !grants.rbd.is_empty() => {}
+            "rbd" => {
+                let help = "grant a cluster in `[grants.rbd.NAME]`: `monitors = [\"10.0.0.1:6789\"]`";
+                return Err(LoadError::NotGranted { import: import.clone(), help });
+            }
             _ => return Err(LoadError::NotGranted { import: import.clone(), help: "this version of windlass has nothing of that name to grant" }),
         }
     }

@@ -35,7 +35,7 @@ fn node(attach: &str, start: &str) -> Vec<u8> {
             (func (export "windlass:plugin/driver@0.1.0#describe") (result i32) unreachable)
             (func (export "windlass:plugin/driver@0.1.0#probe") (result i32) unreachable)
             (func (export "windlass:plugin/node@0.1.0#attach") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {attach} unreachable)
-            (func (export "windlass:plugin/node@0.1.0#node-info") (param i32 i32 i32 i32) (result i32) unreachable)
+            (func (export "windlass:plugin/node@0.1.0#node-info") (param i32 i32 i32 i32 i32 i32) (result i32) unreachable)
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
             (func $start {start})
             (start $start))"#
@@ -82,6 +82,15 @@ fn plugin_of_another_version_or_shape_is_refused_in_words() {
     assert!(reason.contains("other types"), "{reason}");
     assert!(refused(&component("world guest { export windlass:plugin/driver@0.1.0; }", None)).contains("neither `node` nor `controller`"));
     assert!(refused(&component("world guest { export windlass:plugin/node@0.1.0; }", None)).contains("who it is"));
+}
+
+#[test]
+fn plugin_that_exports_part_of_a_controller_alone_is_refused() {
+    for part in ["listing", "capacity", "publishing"] {
+        let exports = "export windlass:plugin/driver@0.1.0; export windlass:plugin/node@0.1.0;";
+        let reason = refused(&component(&format!("world guest {{ {exports} export windlass:plugin/{part}@0.1.0; }}"), None));
+        assert!(reason.contains(&format!("`{part}` and not `controller`")), "{reason}");
+    }
 }
 
 /// As `component`, without the released WIT, so that its name can be taken.

@@ -4,5 +4,6 @@ mod calls;
 mod compiling;
 mod crafted;
 mod hostile;
+mod images;
 mod shut_in;
 mod stage;

@@ -5,9 +5,11 @@ use crate::config;
 use crate::served::Served;
 use anyhow::Context;
 use std::path::Path;
-use windlass_plan::grants::Grants;
+use windlass_plan::grants::{ClusterGrant, Grants};
 use windlass_plan::ids::DriverName;
 use windlass_plan::paths::HostPath;
+use windlass_plan::plugin::Key;
+use windlass_plan::rbd::RbdName;
 use windlass_plugins::cache::Cache;
 use windlass_plugins::child::Binary;
 use windlass_plugins::component::Source;
@@ -26,6 +28,7 @@ struct Checked {
     code_bytes: u64,
     capabilities: Vec<String>,
     configuration: Vec<String>,
+    secrets: Vec<String>,
     missing_walls: Vec<String>,
 }
 
@@ -45,7 +48,11 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
         name,
         source: Source::File(path),
         // Nothing is done in it: `describe` and `probe` have no effects.
-        grants: Grants { files: [("any".to_owned(), HostPath::parse("/nonexistent")?)].into(), is_static_allowed: false },
+        grants: Grants {
+            files: [("any".to_owned(), HostPath::parse("/nonexistent")?)].into(),
+            rbd: [(RbdName::parse("any")?, ClusterGrant { monitors: Vec::new(), pools: Vec::new() })].into(),
+            is_static_allowed: false,
+        },
         limits: Limits::default(),
         config,
     };
@@ -73,12 +80,8 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
         imports: generation.inspection.imports.clone(),
         code_bytes: generation.inspection.code_size,
         capabilities,
-        configuration: generation
-            .description
-            .configuration
-            .iter()
-            .map(|key| format!("{}{}: {}", key.name, if key.required { " (required)" } else { "" }, key.help))
-            .collect(),
+        configuration: shown(&generation.description.configuration),
+        secrets: shown(&generation.description.secrets),
         missing_walls: generation.process().view().missing_walls,
     };
     if output == Output::Json {
@@ -95,6 +98,7 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
     for (title, lines) in [
         ("advertised of it", &checked.capabilities),
         ("configuration", &checked.configuration),
+        ("secrets that it names", &checked.secrets),
         ("walls that this machine does not have", &checked.missing_walls),
     ] {
         if !lines.is_empty() {
@@ -102,6 +106,11 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
         }
     }
     Ok(())
+}
+
+/// Keys for people, one a line.
+fn shown(keys: &[Key]) -> Vec<String> {
+    keys.iter().map(|key| format!("{}{}: {}", key.name, if key.required { " (required)" } else { "" }, key.help)).collect()
 }
 
 /// A folder for the compiled code of one check, removed file by file.

@@ -129,9 +129,10 @@ pub enum Compiled {
 /// What a component's type says, read by the compile child: what decides which capabilities are advertised (law 18).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// Names of the interfaces of `windlass:plugin` that it exports, without package and version: `driver`, `node`, `controller`.
+    /// Names of the interfaces of `windlass:plugin` that it exports, without package and version: `driver`, `node`,
+    /// `controller`, `listing`, `capacity`, `publishing`.
     pub exports: Vec<String>,
-    /// Names of the interfaces of `windlass:plugin` that it imports: `log`, `config`, `files`.
+    /// Names of the interfaces of `windlass:plugin` that it imports: `log`, `config`, `files`, `rbd`.
     pub imports: Vec<String>,
     /// Bytes of compiled code.
     pub code_size: u64,

@@ -26,6 +26,9 @@ struct Kept {
 /// Bytes that a simulated pool has.
 const TOTAL: u64 = 1 << 50;
 
+/// Bytes that the metadata of an image may have.
+const METADATA_LIMIT: usize = 64 << 10;
+
 /// Features, and what each builds on.
 const BUILDS_ON: [(Features, Features, &str); 2] = [
     (Features::OBJECT_MAP, Features::EXCLUSIVE_LOCK, "`object-map` needs `exclusive-lock`"),
@@ -96,6 +99,9 @@ impl Harness {
     fn check_credentials(&self, credentials: &Credentials) -> Result<(), Refusal> {
         match [&credentials.user, &credentials.key].into_iter().find(|name| self.secrets.get(name).is_none_or(str::is_empty)) {
             Some(missing) => Err(Refusal::invalid(format!("the secret `{missing}` is missing; the driver needs it for this call"))),
+            None if !self.secrets.get(&credentials.user).is_some_and(is_name) => {
+                Err(Refusal::invalid(format!("the secret `{}` is not a Ceph user", credentials.user)))
+            }
             None => Ok(()),
         }
     }
@@ -133,9 +139,10 @@ impl ImageImports for Harness {
         if !object.is_power_of_two() || !(4096..=32 << 20).contains(&object) {
             return Err(Refusal::invalid(format!("objects of {object} bytes are not possible: a power of two from 4 KiB to 32 MiB")));
         }
-        if wish.striping.is_some_and(|striping| striping.count == 0 || striping.unit == 0 || object % striping.unit != 0) {
+        if wish.striping.is_some_and(|striping| striping.count == 0 || striping.unit < 512 || object % striping.unit != 0) {
             return Err(Refusal::invalid("the stripe unit does not divide the object size, or the stripe count is 0"));
         }
+        check_metadata(&wish.metadata)?;
         if let Some(data) = &wish.data_pool {
             self.with_pool(&RbdPool { pool: data.clone(), ..at.clone() }, credentials, |_| Ok(()))?;
         }
@@ -157,6 +164,7 @@ impl ImageImports for Harness {
     }
 
     fn set_metadata(&self, at: &RbdPool, credentials: &Credentials, name: &str, metadata: Context) -> Result<(), Refusal> {
+        check_metadata(&metadata)?;
         self.with_image(at, credentials, name, |kept| {
             kept.image.metadata = kept.image.metadata.iter().chain(metadata.iter()).collect();
             Ok(())
@@ -200,12 +208,12 @@ impl ImageImports for Harness {
     fn claim(&self, at: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal> {
         check_holder(holder)?;
         self.with_image(at, credentials, name, |kept| {
-            if kept.holders.iter().any(|(held, by)| *held == hold && by.node == holder.node) {
-                return Ok(());
-            }
-            if let Some((_, by)) = kept.holders.iter().find(|(held, _)| *held != hold || hold == Hold::Writer) {
+            let is_another = |(held, by): &&(Hold, Holder)| by.node != holder.node && (*held != hold || hold == Hold::Writer);
+            if let Some((_, by)) = kept.holders.iter().find(is_another) {
                 return Err(Refusal::precondition(format!("the image {name} is claimed for the node {} already", by.node)));
             }
+            // The node that has it may ask again, and for another form.
+            kept.holders.retain(|(_, by)| by.node != holder.node);
             kept.holders.push((hold, holder.clone()));
             Ok(())
         })
@@ -213,11 +221,21 @@ impl ImageImports for Harness {
 
     fn release(&self, at: &RbdPool, credentials: &Credentials, name: &str, holder: &Holder) -> Result<(), Refusal> {
         check_holder(holder)?;
-        self.with_image(at, credentials, name, |kept| {
-            kept.holders.retain(|(_, by)| by.node != holder.node);
+        check_name("name", name)?;
+        self.with_pool(at, credentials, |pool| {
+            if let Some(kept) = pool.images.get_mut(&(at.namespace.clone(), name.to_owned())) {
+                kept.holders.retain(|(_, by)| by.node != holder.node);
+            }
             Ok(())
         })
     }
+}
+
+fn check_metadata(metadata: &Context) -> Result<(), Refusal> {
+    if metadata.bytes() > METADATA_LIMIT {
+        return Err(Refusal::invalid(format!("the metadata are larger than {METADATA_LIMIT} bytes")));
+    }
+    Ok(())
 }
 
 fn check_holder(holder: &Holder) -> Result<(), Refusal> {

@@ -36,8 +36,11 @@ const FIXED: [(&str, &str, &str); 4] = [
     ("mkfsOptions", "", "options of programs are not passed on; leave it out"),
 ];
 
-/// Names of features, their flags, and what they need.
-const FEATURES: [(&str, Features, Option<(&str, Features)>); 5] = [
+/// A feature: its name, its flag, and what it needs.
+type Known = (&'static str, Features, Option<(&'static str, Features)>);
+
+/// All that the kernel client knows.
+const FEATURES: [Known; 5] = [
     ("layering", Features::LAYERING, None),
     ("exclusive-lock", Features::EXCLUSIVE_LOCK, None),
     ("object-map", Features::OBJECT_MAP, Some(("exclusive-lock", Features::EXCLUSIVE_LOCK))),
@@ -145,8 +148,10 @@ fn striping(parameters: &Context, object_size: Option<u64>) -> Result<Option<Str
     };
     // Where the class does not say, objects have 4 MiB unless the cluster was configured otherwise; it has the last word.
     let object = object_size.unwrap_or(4 << 20);
-    if unit == 0 || object % unit != 0 {
-        return Err(Refusal::invalid(format!("`stripeUnit` is {unit}, which does not divide the size of an object ({object} bytes, `objectSize`)")));
+    if unit < 512 || object % unit != 0 {
+        return Err(Refusal::invalid(format!(
+            "`stripeUnit` is {unit}; 512 bytes or more that divide the size of an object ({object} bytes, `objectSize`) are possible"
+        )));
     }
     if !(1..=1024).contains(&count) {
         return Err(Refusal::invalid(format!("`stripeCount` is {count}; 1 to 1024 are possible")));

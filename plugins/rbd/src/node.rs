@@ -11,7 +11,7 @@ const LIMIT: usize = 192;
 pub(crate) fn id(facts: &NodeFacts) -> Result<String, Refusal> {
     if !is_name(&facts.node) {
         let words = format!(
-            "the node's name is {:?}; it has to be 1 to 96 letters, digits, `-`, `_`, `.`, `:` or `+` (`node` in the daemon's configuration)",
+            "the node's name is {:?}; it has to be 1 to 96 letters, digits, `-`, `_`, `.`, `:` or `+` (`node.name` in windlass.toml)",
             shown(&facts.node)
         );
         return Err(Refusal::precondition(words));
