@@ -39,14 +39,16 @@ pub(crate) fn planned(generation: &Generation, request: &StageVolume) -> Result<
 }
 
 /// Asks the plugin what the volume is, and checks its plan against grants and ownership. In between it is looked whether there is
-/// anything behind it: of what does not exist it is not said that it is somebody else's.
-pub(crate) fn attach(served: &Served, call: &Call<StageVolume>, work: &mut Work<'_>) -> Result<Attached, Refused> {
+/// anything behind it, by the worker that is leased already: of what does not exist it is not said that it is somebody else's.
+pub(crate) fn attach(served: &Served, call: &Call<StageVolume>, work: Option<&mut Work<'_>>) -> Result<Attached, Refused> {
     let generation = served.generation()?;
     let request = &call.request;
     let plan = planned(&generation, request)?;
     let secrets = secrets_for(&plan.source, &generation.spec.grants, &call.secrets)?;
     let told = Told { volume_context: &request.volume_context, publish_context: &request.publish_context, secrets: &secrets };
-    require_source(work, &check_source(&plan.source, &generation.spec.grants, told)?)?;
+    if let Some(work) = work {
+        require_source(work, &check_source(&plan.source, &generation.spec.grants, told)?)?;
+    }
     let checked = check(&plan, &generation.spec.grants, told, &request.capability)?;
     let key = match &plan.source {
         Source::Rbd(rbd) => secrets.get(&rbd.credentials.key),

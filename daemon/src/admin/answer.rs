@@ -114,7 +114,7 @@ pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &
     let request = windlass_csi::json::request("NodeStageVolume", &request.to_string()).map_err(|error| error.to_string())?;
     let message = request.message.decode().map_err(|error| error.to_string())?;
     let call = windlass_csi::from_proto::stage_volume(message).map_err(|error| error.to_string())?;
-    let (plan, source) = story::attach(served, &call.request, |_| Ok(())).map_err(|refused| refused.to_string())?;
+    let story::Attached { plan, source, .. } = story::attach(served, &call, None).map_err(|refused| refused.to_string())?;
     let staging = story::place(served, "staging_target_path", &call.request.staging_path).map_err(|refused| refused.to_string())?;
     let engine = served.engine().map_err(|refused| refused.to_string())?;
     let key = engine.key(served.driver.name(), &call.request.volume);

@@ -30,7 +30,7 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
 }
 
 fn stage_anew(served: &Served, call: &Call<StageVolume>, staging: Result<Place, Refused>, work: &mut Work<'_>) -> Result<(), Refused> {
-    let Attached { plan, source, key } = attach(served, call, work)?;
+    let Attached { plan, source, key } = attach(served, call, Some(work))?;
     let request = &call.request;
     // A path is looked at after the volume is known: whoever asks for nothing learns that first.
     let staging = staging?;
