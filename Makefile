@@ -12,13 +12,16 @@ GUESTS := $(CACHE)/components
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(abspath $(TARGET))/release/windlass
 
-.PHONY: help setup guests build release demo test lint bench install
+.PHONY: help setup setup-vm guests build release demo test test-vm lint bench install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: ## install what this machine lacks (Debian: mkfs.xfs, strace; the Wasm target)
 	@tools/setup
+
+setup-vm: ## install what the vm_ tests need (Debian: Ceph, qemu; a kernel into the cache)
+	@tools/setup vm
 
 guests: setup ## build the plugins and the tests' components to WebAssembly
 	@tools/guest all $(GUESTS)
@@ -32,9 +35,13 @@ release: guests ## build the daemon as it is shipped
 demo: build ## show its main job, step by step, on real devices
 	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/debug/windlass-demo
 
-test: ## run every tier: unit, plugin_, loop_
+test: ## run every tier: unit, plugin_, loop_, and the short part of vm_
 	@tools/setup test
 	tools/test $(GUESTS)
+
+test-vm: ## run the whole tier vm_: a kernel with RBD in a virtual machine, a real Ceph cluster
+	@tools/setup
+	tools/test $(GUESTS) vm
 
 lint: ## formatting, clippy, dependencies, the shape of the tree
 	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm tools/lint

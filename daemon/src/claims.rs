@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use windlass_plan::ids::DriverName;
 use windlass_plan::plugin::VolumeAnswer;
+use windlass_plan::request::Context;
 use windlass_plan::step::Usage;
 
 /// How long a call waits for its turn while another works on the same volume.
@@ -32,6 +33,8 @@ pub(crate) enum Answer {
     Done,
     /// A volume.
     Volume(VolumeAnswer),
+    /// A publish_context.
+    Context(Context),
     /// A size in bytes.
     Size(u64),
     /// A size in bytes, and whether the node has to do something.

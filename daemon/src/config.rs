@@ -3,10 +3,12 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use windlass_plan::grants::Grants;
+use windlass_plan::grants::{ClusterGrant, Grants};
 use windlass_plan::ids::{DriverName, NameError};
 use windlass_plan::paths::{HostPath, PathError, Root, Roots};
+use windlass_plan::rbd::RbdName;
 use windlass_plan::request::{Context, Topology};
 use windlass_plugins::component::Source;
 use windlass_plugins::generation::DriverSpec;
@@ -14,6 +16,9 @@ use windlass_wire::plugin::Limits;
 
 /// The `local` driver, part of the binary: `component = "embedded:local"`.
 pub(crate) const LOCAL: &[u8] = include_bytes!(env!("WINDLASS_LOCAL_WASM"));
+
+/// The driver for Ceph RBD, part of the binary: `component = "embedded:rbd"`.
+pub(crate) const RBD: &[u8] = include_bytes!(env!("WINDLASS_RBD_WASM"));
 
 /// `windlass.toml` as it is written. Every key has a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -128,10 +133,12 @@ pub(crate) enum ConfigError {
     NoRole { file: PathBuf },
     #[error("{file}: the file's name is the driver's name, which {problem}")]
     Name { file: PathBuf, problem: NameError },
-    #[error("{file}: `component` is {given:?}; it must be the absolute path of a component, or \"embedded:local\"")]
+    #[error("{file}: `component` is {given:?}; it must be the absolute path of a component, \"embedded:local\" or \"embedded:rbd\"")]
     Component { file: PathBuf, given: String },
     #[error("{file}: `{key}` is {given}; it must be between {least} and {most}")]
     Range { file: PathBuf, key: &'static str, given: u64, least: u64, most: u64 },
+    #[error("{file}: `{key}` has {given:?}; right are {right}")]
+    Cluster { file: PathBuf, key: String, given: String, right: &'static str },
     #[error("{file}: `grants.files` has the name {name:?}; a grant's name is 1 to 64 letters, digits, `-` or `_`")]
     Grant { file: PathBuf, name: String },
 }
@@ -231,7 +238,7 @@ fn in_range(file: &Path, key: &'static str, given: u64, least: u64, most: u64) -
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawDriver {
-    /// The component's path, or `embedded:local`.
+    /// The component's path, `embedded:local` or `embedded:rbd`.
     component: String,
     /// What the driver may.
     #[serde(default)]
@@ -252,7 +259,44 @@ struct RawGrants {
     is_static: bool,
     /// Folders by name.
     files: BTreeMap<String, PathBuf>,
+    /// Ceph clusters by name: what storage classes call `clusterID`.
+    rbd: BTreeMap<String, RawCluster>,
 }
+
+/// A Ceph cluster.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCluster {
+    /// Addresses of its monitors, with or without a port.
+    monitors: Vec<String>,
+    /// The pools that may be used; all that the user may, if it is left out.
+    #[serde(default)]
+    pools: Vec<String>,
+}
+
+impl RawCluster {
+    fn resolve(&self, file: &Path, cluster: &str) -> Result<ClusterGrant, ConfigError> {
+        let bad = |key: &str, given: &str, right: &'static str| ConfigError::Cluster {
+            file: file.to_owned(),
+            key: format!("grants.rbd.{cluster}.{key}"),
+            given: given.to_owned(),
+            right,
+        };
+        let monitor = |given: &String| {
+            let address = given.parse::<SocketAddr>().ok().or_else(|| Some(SocketAddr::new(given.parse::<IpAddr>().ok()?, MONITOR_PORT)));
+            address.ok_or_else(|| bad("monitors", given, "addresses such as \"10.0.0.1:6789\"; the kernel resolves no names"))
+        };
+        let monitors = self.monitors.iter().map(monitor).collect::<Result<Vec<_>, _>>()?;
+        if monitors.is_empty() {
+            return Err(bad("monitors", "", "at least one address"));
+        }
+        let pool = |given: &String| RbdName::parse(given).map_err(|_| bad("pools", given, "names of pools: letters, digits, `-`, `_`, `.`, `:` or `+`"));
+        Ok(ClusterGrant { monitors, pools: self.pools.iter().map(pool).collect::<Result<_, _>>()? })
+    }
+}
+
+/// Where monitors listen if nothing else is said (msgr1).
+const MONITOR_PORT: u16 = 6789;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -309,10 +353,20 @@ pub(crate) fn driver(file: &Path, name: &DriverName, config: &Config) -> Result<
     let raw: RawDriver = read(file)?;
     let source = match raw.component.as_str() {
         "embedded:local" => Source::Embedded(LOCAL),
+        "embedded:rbd" => Source::Embedded(RBD),
         path if path.starts_with('/') => Source::File(path.into()),
         given => return Err(ConfigError::Component { file: owned(), given: given.to_owned() }),
     };
-    let mut grants = Grants { files: BTreeMap::new(), is_static_allowed: raw.grants.is_static };
+    let mut grants = Grants { is_static_allowed: raw.grants.is_static, ..Grants::default() };
+    for (name, cluster) in &raw.grants.rbd {
+        let parsed = RbdName::parse(name).map_err(|_| ConfigError::Cluster {
+            file: owned(),
+            key: "grants.rbd".to_owned(),
+            given: name.clone(),
+            right: "names of clusters: letters, digits, `-`, `_`, `.`, `:` or `+`",
+        })?;
+        grants.rbd.insert(parsed, cluster.resolve(file, name)?);
+    }
     for (grant, folder) in &raw.grants.files {
         if !(1..=64).contains(&grant.len()) || !grant.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
             return Err(ConfigError::Grant { file: owned(), name: grant.clone() });
@@ -343,9 +397,18 @@ pub(crate) fn driver(file: &Path, name: &DriverName, config: &Config) -> Result<
 
 /// The user that a driver's plugin process becomes: one of its own, from a range far above all that systems hand out. Needs root.
 pub(crate) fn uid(instance: &str, driver: &DriverName) -> Option<u32> {
+    uid_of(&format!("{instance}\0{driver}"))
+}
+
+/// The user that the processes become which talk to clusters. (A blank is in no driver's name.)
+pub(crate) fn storage_uid(instance: &str) -> Option<u32> {
+    uid_of(&format!("{instance}\0clusters of all drivers"))
+}
+
+fn uid_of(who: &str) -> Option<u32> {
     use sha2::{Digest, Sha256};
     const FIRST: u32 = 0x7100_0000;
-    let hash = Sha256::digest(format!("{instance}\0{driver}"));
+    let hash = Sha256::digest(who);
     let number = u32::from_be_bytes([0, hash[0], hash[1], hash[2]]);
     nix::unistd::geteuid().is_root().then_some(FIRST + number)
 }
@@ -394,6 +457,13 @@ mod tests {
         assert!(check("component = \"/p\"\ngrant = 1").unwrap_err().contains("grants"));
         assert!(check("component = \"/p\"\n[grants.files]\n\"a/b\" = \"/srv\"").unwrap_err().contains("a/b"));
         assert!(check("component = \"/p\"\n[grants.files]\na = \"srv\"").unwrap_err().contains("grants.files.a"));
+        let cluster = |text: &str| check(&format!("component = \"embedded:rbd\"\n[grants.rbd.{text}"));
+        let spec = cluster("c1]\nmonitors = [\"10.0.0.1\", \"[fd00::1]:3300\"]\npools = [\"fast\"]").unwrap();
+        let grant = &spec.grants.rbd[&RbdName::parse("c1").unwrap()];
+        assert_eq!(grant.monitors, ["10.0.0.1:6789".parse().unwrap(), "[fd00::1]:3300".parse().unwrap()]);
+        assert!(cluster("c1]\nmonitors = [\"mon.example\"]").unwrap_err().contains("grants.rbd.c1.monitors"));
+        assert!(cluster("c1]\nmonitors = []").unwrap_err().contains("at least one"));
+        assert!(cluster("\"a b\"]\nmonitors = [\"10.0.0.1\"]").unwrap_err().contains("names of clusters"));
         assert!(check("component = \"/p\"\n[limits]\ncall_ms = 1").unwrap_err().contains("between 10"));
         assert!(driver_of(Path::new("/d/.x.toml.swp")).is_none() && driver_of(Path::new("/d/-x.toml")).unwrap().is_err());
     }

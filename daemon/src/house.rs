@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use windlass_engine::record::Record;
 use windlass_engine::{Engine, Settings};
+use windlass_plan::grants::Grants;
 use windlass_plan::ids::DriverName;
 use windlass_plan::paths::HostPath;
 use windlass_plugins::cache::Cache;
@@ -17,6 +18,7 @@ use windlass_plugins::child::Binary;
 use windlass_plugins::component::Source;
 use windlass_plugins::driver::Driver;
 use windlass_plugins::generation::{DriverSpec, Workshop};
+use windlass_wire::effects::BackEnd;
 use windlass_wire::worker::Marked;
 
 /// How long after a refusal that may pass the same files are tried again.
@@ -87,7 +89,7 @@ impl House {
         Ok(Arc::new(Self {
             engine,
             claims: Claims::new(),
-            effects: EffectsProcesses::new(binary.clone()),
+            effects: EffectsProcesses::new(binary.clone(), config::storage_uid(&config.instance)),
             drivers: RwLock::default(),
             unowned: Mutex::default(),
             started: std::time::SystemTime::now(),
@@ -149,17 +151,17 @@ impl House {
             }
             // What serves keeps what it was granted, also while a later file is refused.
             if let Ok(serving) = served.driver.generation() {
-                granted.extend(serving.spec.grants.files.values().cloned());
+                granted.extend(back_ends(&serving.spec.grants));
             }
             let spec = config::driver(&file, &name, &self.config).map_err(|error| error.to_string());
             let component = match &spec {
                 Ok(DriverSpec { source: Source::File(path), grants, .. }) => {
                     watched.extend(path.parent().map(PathBuf::from));
-                    granted.extend(grants.files.values().cloned());
+                    granted.extend(back_ends(grants));
                     file_state(path)
                 }
                 Ok(spec) => {
-                    granted.extend(spec.grants.files.values().cloned());
+                    granted.extend(back_ends(&spec.grants));
                     None
                 }
                 Err(_) => None,
@@ -297,6 +299,12 @@ impl House {
     fn lock_looked_at(&self) -> std::sync::MutexGuard<'_, BTreeMap<DriverName, Seen>> {
         self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the effects of a driver with these grants talk to.
+fn back_ends(grants: &Grants) -> impl Iterator<Item = BackEnd> {
+    let folders = grants.files.values().cloned().map(BackEnd::Folder);
+    folders.chain(grants.rbd.values().map(|cluster| BackEnd::Cluster(cluster.monitors.clone())))
 }
 
 fn file_state(path: &std::path::Path) -> Option<FileState> {

@@ -38,7 +38,8 @@ fn code(refused: &Refused) -> Code {
 fn of_reason(reason: Reason) -> Code {
     match reason {
         Reason::SourceMissing | Reason::NotThere => Code::NotFound,
-        Reason::BadPath => Code::InvalidArgument,
+        Reason::BadPath | Reason::BadArgument => Code::InvalidArgument,
+        Reason::Denied => Code::PermissionDenied,
         Reason::Incompatible => Code::AlreadyExists,
         Reason::NotOurs
         | Reason::NotGranted

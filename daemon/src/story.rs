@@ -1,35 +1,30 @@
 //! The story of each RPC, one file a verb, in the order in which it is read: what is known, what the plugin says, what is done.
 
 pub(crate) mod controller;
+pub(crate) mod controller_publish;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod look;
 pub(crate) mod publish;
 pub(crate) mod stage;
 
-use crate::effects::Effects;
+use crate::effects::{Effects, Traces};
 use crate::refused::Refused;
 use crate::served::Served;
 use windlass_engine::Work;
-use windlass_plan::attach::Source;
-use windlass_plan::check::{CheckedPlan, CheckedSource, check, check_source};
+use windlass_plan::attach::{AttachPlan, Source};
+use windlass_plan::check::{CheckedPlan, CheckedSource, Told, check, check_source};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::paths::Place;
 use windlass_plan::plugin::{PluginAnswer, PluginCall, VolumeFacts};
-use windlass_plan::request::StageVolume;
+use windlass_plan::request::{Call, Secrets, StageVolume};
 use windlass_plugins::generation::Generation;
 
 /// What a plugin answered something else for than it was asked.
 pub(crate) const OTHER_ANSWER: Refused = Refused::Contract("it answers another function than the one that was called");
 
-/// Asks the plugin what the volume is, and checks its plan against grants and ownership. In between `exists` is asked whether there is
-/// anything behind it: of what does not exist it is not said that it is somebody else's.
-pub(crate) fn attach(
-    served: &Served,
-    request: &StageVolume,
-    exists: impl FnOnce(&CheckedSource) -> Result<(), Refused>,
-) -> Result<(CheckedPlan, Source), Refused> {
-    let generation = served.generation()?;
+/// Asks the plugin what the volume is.
+pub(crate) fn planned(generation: &Generation, request: &StageVolume) -> Result<AttachPlan, Refused> {
     let facts = VolumeFacts {
         volume: request.volume.to_string(),
         volume_context: request.volume_context.clone(),
@@ -37,25 +32,36 @@ pub(crate) fn attach(
         capability: request.capability.clone(),
     };
     let PluginAnswer::Plan(plan) = generation.ask(PluginCall::Attach(facts))? else { return Err(OTHER_ANSWER) };
-    exists(&check_source(&plan.source, &generation.spec.grants)?)?;
-    let checked = check(&plan, &generation.spec.grants, &request.volume_context, &request.capability)?;
+    Ok(plan)
+}
+
+/// Asks the plugin what the volume is, and checks its plan against grants and ownership. In between it is looked whether there is
+/// anything behind it: of what does not exist it is not said that it is somebody else's.
+pub(crate) fn attach(served: &Served, call: &Call<StageVolume>, work: &mut Work<'_>) -> Result<(CheckedPlan, Source), Refused> {
+    let generation = served.generation()?;
+    let request = &call.request;
+    let plan = planned(&generation, request)?;
+    let told = Told { volume_context: &request.volume_context, publish_context: &request.publish_context, secrets: &call.secrets };
+    require_source(work, &check_source(&plan.source, &generation.spec.grants, told)?)?;
+    let checked = check(&plan, &generation.spec.grants, told, &request.capability)?;
     Ok((checked, plan.source))
 }
 
-/// Is there such a source? Asked of the worker that is leased already: a second lease inside the first could wait for itself.
+/// Is there such a source? Asked of the worker that is leased already: a second lease inside the first could wait for itself. An image
+/// was found by the controller; whether it is there still only mapping it can tell.
 pub(crate) fn require_source(work: &mut Work<'_>, source: &CheckedSource) -> Result<(), Refused> {
-    let CheckedSource::File { folder, name } = source;
+    let CheckedSource::File { folder, name } = source else { return Ok(()) };
     if work.source_exists(folder.clone(), name.clone())? {
         return Ok(());
     }
     Err(Failure::new(Reason::SourceMissing, format!("there is no such volume: {name} is not in the folder {folder}")).into())
 }
 
-/// Calls a function with effects; the sources that its `create` effects named come back with the answer.
-pub(crate) fn call(served: &Served, generation: &Generation, call: PluginCall) -> Result<(PluginAnswer, Vec<Source>), Refused> {
-    let mut effects = Effects { grants: &generation.spec.grants, process: &served.house.effects, sources: Vec::new() };
+/// Calls a function with effects; what they left in the world comes back with the answer.
+pub(crate) fn call(served: &Served, generation: &Generation, call: PluginCall, secrets: &Secrets) -> Result<(PluginAnswer, Traces), Refused> {
+    let mut effects = Effects { grants: &generation.spec.grants, secrets, process: &served.house.effects, traces: Traces::default() };
     let answer = generation.call(call, &mut |effect| effects.perform(effect))?;
-    Ok((answer, effects.sources))
+    Ok((answer, effects.traces))
 }
 
 /// Finds the root that a path of a request lies beneath.

@@ -53,6 +53,10 @@ fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, l
             Ok(Answer::Ok)
         }
         Ask::Observe { device } => Ok(Answer::Observed(leased(lease)?.observe_near(device.as_deref())?)),
+        Ask::Key(key) => {
+            leased(lease)?.give_key(key.open());
+            Ok(Answer::Ok)
+        }
         Ask::Do(step) => Ok(Answer::Outcome(leased(lease)?.apply(&step)?)),
         Ask::Undo(undo) => Ok(Answer::Outcome(leased(lease)?.undo(&undo)?)),
         Ask::Usage(place) => Ok(Answer::Usage(leased(lease)?.usage(&place)?)),

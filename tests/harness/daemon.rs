@@ -3,8 +3,7 @@
 use crate::{Endpoint, clean};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -14,13 +13,15 @@ pub const DRIVER: &str = "local.windlass.io";
 
 /// The daemon's binary: `WINDLASS_BIN`, or the one beside the tests' own.
 pub fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("WINDLASS_BIN") {
-        return path.into();
-    }
+    std::env::var_os("WINDLASS_BIN").map_or_else(|| beside("windlass"), PathBuf::from)
+}
+
+/// A binary of the workspace, beside the tests' own.
+pub(crate) fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     // A test lies one folder deeper than the binaries.
-    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("windlass")).find(|path| path.exists());
-    beside.expect("`windlass` beside the tests: build it with `cargo build --workspace`")
+    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    beside.unwrap_or_else(|| panic!("no `{name}` beside the tests: build it with `cargo build --workspace`"))
 }
 
 /// A component that `tools/guest all` built, by its folder's name.
@@ -65,6 +66,23 @@ impl Default for Setup {
     }
 }
 
+/// The folders of a daemon's own folder.
+pub(crate) const FOLDERS: [&str; 7] = ["drivers.d", "plugins", "volumes", "kubelet", "state", "run", "csi"];
+
+/// The daemon's file, for a daemon in `folder`; `more` are further lines before its tables.
+pub(crate) fn configuration(folder: &Path, run: &Path, node: &str, more: &str) -> String {
+    let (folder, run) = (folder.display(), run.display());
+    format!(
+        "{more}\ndrivers = \"{folder}/drivers.d\"\nstate = \"{folder}/state\"\nrun = \"{run}\"\nsockets = \"{folder}/csi\"\n\
+         instance = \"{folder}\"\n[node]\nname = {node:?}\nroots = [\"{folder}/kubelet\"]\n"
+    )
+}
+
+/// A driver's file.
+pub(crate) fn driver_file(component: &str, volumes: &str, more: &str) -> String {
+    format!("component = {component:?}\n[grants.files]\nvolumes = {volumes:?}\n{more}\n")
+}
+
 /// A daemon in a folder of its own: `drivers.d`, `plugins`, `volumes`, `kubelet` (the one root), `state`, `run`, `csi`.
 pub struct Daemon {
     folder: TempDir,
@@ -95,7 +113,7 @@ impl Daemon {
         let folder = tempfile::Builder::new().prefix("wl").tempdir_in("/var/tmp").expect("a folder");
         let endpoint = Endpoint::new(folder.path(), DRIVER);
         let mut daemon = Self { folder, endpoint, child: None, setup };
-        for name in ["drivers.d", "plugins", "volumes", "kubelet", "state", "run", "csi"] {
+        for name in FOLDERS {
             std::fs::create_dir(daemon.path(name)).expect("a folder");
         }
         std::fs::copy(component(daemon.setup.component), daemon.path("plugins/local.wasm")).expect("the component");
@@ -111,7 +129,7 @@ impl Daemon {
 
     /// The same, with a component and a granted folder of its own.
     pub fn write_driver_of(&self, driver: &str, component: &str, volumes: &str, more: &str) {
-        let text = format!("component = {:?}\n[grants.files]\nvolumes = {:?}\n{more}\n", self.text(component), self.text(volumes));
+        let text = driver_file(&self.text(component), &self.text(volumes), more);
         self.rename_in(text.as_bytes(), &format!("drivers.d/{driver}.toml"));
     }
 
@@ -143,17 +161,7 @@ impl Daemon {
     #[track_caller]
     pub fn start_again(&mut self) {
         let file = self.path("windlass.toml");
-        let (mut text, folder) = (self.setup.config.clone(), self.folder.path().display());
-        for name in ["drivers", "state", "run", "sockets"] {
-            let place = match name {
-                "drivers" => "drivers.d",
-                "sockets" => "csi",
-                other => other,
-            };
-            writeln!(text, "{name} = \"{folder}/{place}\"").expect("text");
-        }
-        writeln!(text, "instance = \"{folder}\"\n[node]\nname = \"node-1\"\nroots = [\"{folder}/kubelet\"]").expect("text");
-        std::fs::write(&file, text).expect("the configuration");
+        std::fs::write(&file, configuration(self.folder.path(), &self.path("run"), "node-1", &self.setup.config)).expect("the configuration");
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("the log");
         let mut arguments = self.setup.wrapper.clone();
         arguments.extend([binary().display().to_string(), "serve".into(), "--config".into(), file.display().to_string()]);

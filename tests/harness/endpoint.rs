@@ -1,22 +1,48 @@
 //! One driver of a daemon, as its callers see it: a socket, and the daemon's folder.
 
+use crate::vm::Vm;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A driver's socket. A [`crate::Daemon`] is one too: that of [`crate::DRIVER`].
 #[derive(Clone)]
 pub struct Endpoint {
     folder: PathBuf,
     driver: String,
+    guest: Option<Guest>,
+}
+
+/// A daemon in a virtual machine: its folder is there, its sockets are led to this machine.
+#[derive(Clone)]
+pub(crate) struct Guest {
+    pub(crate) vm: Arc<Vm>,
+    /// `csi` of the daemon's folder, as it looks from here.
+    pub(crate) sockets: PathBuf,
 }
 
 impl Endpoint {
     pub(crate) fn new(folder: &Path, driver: &str) -> Self {
-        Self { folder: folder.to_owned(), driver: driver.to_owned() }
+        Self { folder: folder.to_owned(), driver: driver.to_owned(), guest: None }
+    }
+
+    pub(crate) fn in_guest(folder: &Path, driver: &str, guest: Guest) -> Self {
+        Self { guest: Some(guest), ..Self::new(folder, driver) }
     }
 
     /// Another driver of the same daemon.
     pub fn driver(&self, name: &str) -> Self {
-        Self::new(&self.folder, name)
+        Self { driver: name.to_owned(), ..self.clone() }
+    }
+
+    /// Makes folders where the daemon runs, as an orchestrator makes a staging path.
+    pub fn make_folders(&self, paths: &[&str]) -> std::io::Result<()> {
+        match &self.guest {
+            None => paths.iter().try_for_each(std::fs::create_dir_all),
+            Some(guest) => {
+                guest.vm.run(&[&["/bin/busybox", "mkdir", "-p"], paths].concat());
+                Ok(())
+            }
+        }
     }
 
     /// The daemon's folder.
@@ -34,8 +60,9 @@ impl Endpoint {
         self.path(name).display().to_string()
     }
 
-    /// The driver's socket.
+    /// The driver's socket, as this machine sees it.
     pub fn socket(&self) -> PathBuf {
-        self.path("csi").join(&self.driver).join("csi.sock")
+        let sockets = self.guest.as_ref().map_or_else(|| self.path("csi"), |guest| guest.sockets.clone());
+        sockets.join(&self.driver).join("csi.sock")
     }
 }

@@ -1,10 +1,14 @@
 //! Starts the real daemon in a folder of its own, calls it as an orchestrator does, and leaves nothing behind.
 
+pub mod bench;
 mod calls;
+pub mod ceph;
 mod clean;
 mod daemon;
 mod endpoint;
+pub mod network;
 pub mod process;
+pub mod vm;
 mod volume;
 
 pub use clean::{devices_beneath, mounts_beneath};

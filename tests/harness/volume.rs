@@ -45,7 +45,7 @@ impl Volume {
         let response = daemon.create_volume(Self::create_request(name, &capability, mib))?;
         let volume = response.volume.ok_or_else(|| Status::internal("no volume"))?;
         let (staging, pods) = (daemon.text(&format!("kubelet/{name}/stage")), daemon.text(&format!("kubelet/{name}/pods")));
-        std::fs::create_dir_all(&staging).and_then(|()| std::fs::create_dir_all(&pods)).map_err(|error| Status::internal(error.to_string()))?;
+        daemon.make_folders(&[&staging, &pods]).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Self { volume, capability, staging, pods })
     }
 

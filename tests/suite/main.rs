@@ -1,4 +1,4 @@
-//! The tiers `plugin_` and `loop_` of the daemon as a whole: one binary, one module a subject.
+//! The tiers `plugin_`, `loop_` and `vm_` of the daemon as a whole: one binary, one module a subject.
 
 mod conformance;
 mod crash;
@@ -10,4 +10,5 @@ mod programs;
 mod reload;
 mod stuck;
 mod tidy;
+mod vm;
 mod whole_life;

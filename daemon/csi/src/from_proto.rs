@@ -8,8 +8,8 @@ mod fields;
 use crate::limits::{self, Problem};
 use crate::v1;
 use windlass_plan::request::{
-    Call, Capacity, CreateVolume, DeleteVolume, ExpandNode, ExpandVolume, ListVolumes, PublishVolume, Secrets, StageVolume, UnpublishVolume, UnstageVolume,
-    ValidateVolume, VolumeStats,
+    Call, Capacity, CreateVolume, DeleteVolume, ExpandNode, ExpandVolume, ListVolumes, PublishToNode, PublishVolume, Secrets, StageVolume, UnpublishFromNode,
+    UnpublishVolume, UnstageVolume, ValidateVolume, VolumeStats,
 };
 
 /// A request that cannot be understood, or that CSI forbids.
@@ -66,6 +66,30 @@ pub fn create_volume(message: v1::CreateVolumeRequest) -> Result<Call<CreateVolu
 /// DeleteVolume.
 pub fn delete_volume(message: v1::DeleteVolumeRequest) -> Result<Call<DeleteVolume>, BadRequest> {
     let request = DeleteVolume { volume: fields::volume_id(&message.volume_id)? };
+    Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
+}
+
+/// ControllerPublishVolume.
+pub fn publish_to_node(mut message: v1::ControllerPublishVolumeRequest) -> Result<Call<PublishToNode>, BadRequest> {
+    fields::id_given(&message.volume_id)?;
+    fields::given("node_id", &message.node_id, "the node_id that NodeGetInfo answered")?;
+    fields::capability_given("volume_capability", message.volume_capability.as_ref())?;
+    let tokens = message.volume_context.remove(limits::SERVICE_ACCOUNT_TOKENS);
+    let request = PublishToNode {
+        volume: fields::volume_id(&message.volume_id)?,
+        node: fields::node_id("node_id", message.node_id)?,
+        capability: fields::required_capability("volume_capability", message.volume_capability)?,
+        readonly: message.readonly,
+        volume_context: fields::context("volume_context", message.volume_context)?,
+    };
+    Ok(Call { request, secrets: fields::secrets(message.secrets, tokens)? })
+}
+
+/// ControllerUnpublishVolume. Without a node it is taken from all that have it.
+pub fn unpublish_from_node(message: v1::ControllerUnpublishVolumeRequest) -> Result<Call<UnpublishFromNode>, BadRequest> {
+    fields::id_given(&message.volume_id)?;
+    let node = fields::node_id("node_id", message.node_id)?;
+    let request = UnpublishFromNode { volume: fields::volume_id(&message.volume_id)?, node: (!node.is_empty()).then_some(node) };
     Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
 }
 

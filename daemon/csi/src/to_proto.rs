@@ -82,6 +82,12 @@ pub fn capacity(answer: CapacityAnswer) -> Result<v1::GetCapacityResponse, BadAn
     })
 }
 
+/// ControllerPublishVolume.
+pub fn published(publish_context: Context) -> Result<v1::ControllerPublishVolumeResponse, BadAnswer> {
+    limits::map(&publish_context).map_err(|problem| bad("publish_context", problem))?;
+    Ok(v1::ControllerPublishVolumeResponse { publish_context })
+}
+
 /// ControllerExpandVolume.
 pub fn expanded(answer: ExpandAnswer) -> Result<v1::ControllerExpandVolumeResponse, BadAnswer> {
     let capacity_bytes = size("capacity_bytes", answer.capacity)?;

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use windlass_plan::failure::{Failure, Reason};
-use windlass_plan::format::{FormatNote, FormatState};
+use windlass_plan::format::FormatNote;
 use windlass_plan::ids::VolumeKey;
-use windlass_plan::step::Backing;
 
 /// The folder of format notes.
 pub struct Notes {
@@ -31,9 +30,8 @@ impl Notes {
     }
 
     /// Notes a state; on return it survives a loss of power.
-    pub fn write(&self, key: &VolumeKey, backing: &Backing, state: FormatState) -> Result<(), Failure> {
-        let note = FormatNote { backing: backing.clone(), state };
-        self.replace(&self.path(key), &note)
+    pub fn write(&self, key: &VolumeKey, note: &FormatNote) -> Result<(), Failure> {
+        self.replace(&self.path(key), note)
             .map_err(|error| Failure::new(Reason::Journal, format!("the format note could not be written, so nothing was formatted: {error}")))
     }
 
@@ -66,17 +64,20 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windlass_plan::format::FormatState;
     use windlass_plan::ids::{DriverName, VolumeId};
+    use windlass_plan::step::{Backing, BackingFile};
 
     #[test]
     fn a_damaged_note_is_an_error_and_not_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let notes = Notes::open(folder.path()).unwrap();
         let key = VolumeKey::derive("", &DriverName::parse("d").unwrap(), &VolumeId::parse("v").unwrap());
-        let backing = Backing { device: 1, inode: 2, born_ns: 3 };
+        let backing = Backing::File(BackingFile { device: 1, inode: 2, born_ns: 3 });
+        let note = FormatNote { backing, state: FormatState::Begun, proof: None };
         assert_eq!(notes.read(&key), Ok(None));
-        notes.write(&key, &backing, FormatState::Begun).unwrap();
-        assert_eq!(notes.read(&key), Ok(Some(FormatNote { backing, state: FormatState::Begun })));
+        notes.write(&key, &note).unwrap();
+        assert_eq!(notes.read(&key), Ok(Some(note)));
         std::fs::write(folder.path().join(key.to_string()), b"{").unwrap();
         assert_eq!(notes.read(&key).unwrap_err().reason, Reason::Journal);
         notes.forget(&key).unwrap();

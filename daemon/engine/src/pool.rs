@@ -7,9 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
+use windlass_plan::request::Secret;
 use windlass_plan::step::{Observed, Outcome, Step, Undo, Usage};
 use windlass_plan::{paths::HostPath, paths::Place};
 use windlass_wire::frame;
+use windlass_wire::sealed::Sealed;
 use windlass_wire::worker::{Answer, Ask, Marked, Setup};
 
 /// Starts a worker process and hands over our end of its socket. The daemon's business, since it knows the binary.
@@ -195,6 +197,14 @@ impl Lease {
         match self.ask(&Ask::Observe { device })? {
             Answer::Observed(observed) => Ok(observed),
             other => Err(unexpected("observe", &other)),
+        }
+    }
+
+    /// See [`Ask::Key`].
+    pub fn give_key(&mut self, key: Secret) -> Result<(), Failure> {
+        match self.ask(&Ask::Key(Sealed::new(key)))? {
+            Answer::Ok => Ok(()),
+            other => Err(unexpected("a key", &other)),
         }
     }
 

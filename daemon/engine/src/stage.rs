@@ -5,9 +5,10 @@ use crate::work::Work;
 use windlass_plan::attach::Content;
 use windlass_plan::capability::{Access, Capability, FilesystemKind};
 use windlass_plan::failure::{Failure, Reason};
-use windlass_plan::format::{Decision, Evidence, FormatState, decide};
+use windlass_plan::format::{Decision, Evidence, FormatNote, FormatState, decide};
 use windlass_plan::lower;
 use windlass_plan::paths::Place;
+use windlass_plan::request::Secret;
 use windlass_plan::step::{Device, Observed, Outcome, Probe, Shows, Step, TargetKind, Undo, Writable};
 
 /// Idempotency as a type: the world was so already, or is so now.
@@ -20,7 +21,6 @@ pub enum Settled {
 }
 
 /// What the steps alone do not say about a stage.
-#[derive(Debug, Clone)]
 pub struct StageOrder {
     /// What will be recorded.
     pub facts: StageFacts,
@@ -30,6 +30,10 @@ pub struct StageOrder {
     pub content: Content,
     /// Windlass's controller made it for this volume.
     pub is_ours: bool,
+    /// The controller's proof that the volume was never written, where it gave one.
+    pub proof: Option<String>,
+    /// The key of the user who maps the image.
+    pub key: Option<Secret>,
 }
 
 impl Work<'_> {
@@ -88,7 +92,7 @@ impl Work<'_> {
             let how = if device.is_read_only { "read-only" } else { "for writing" };
             return Err(Failure::new(Reason::Incompatible, format!("the volume is staged at {} {how}", seen.path)));
         }
-        let source = format!("inode {} of device {}", device.backing.inode, device.backing.device);
+        let source = device.backing.to_string();
         let facts = StageFacts { staging: staging.clone(), path: seen.path.clone(), capability: capability.clone(), source, filesystem };
         let strand = self.writer.record().next_number();
         let undo = |step: &str, undo| Line::Undo { strand, step: step.to_owned(), undo };
@@ -110,7 +114,10 @@ impl Work<'_> {
     }
 
     /// Does the steps; on a failure all of them are undone.
-    pub fn stage(&mut self, order: StageOrder) -> Result<Settled, Failure> {
+    pub fn stage(&mut self, mut order: StageOrder) -> Result<Settled, Failure> {
+        if let Some(key) = order.key.take() {
+            self.lease.give_key(key)?;
+        }
         if self.holds_something() {
             return self.mend(&order);
         }
@@ -126,7 +133,7 @@ impl Work<'_> {
     /// use what is there. How it is undone is recorded already.
     fn mend(&mut self, order: &StageOrder) -> Result<Settled, Failure> {
         for step in &order.steps {
-            if matches!(step, Step::AttachFile(_) | Step::Mount(_) | Step::PlaceNode(_)) {
+            if matches!(step, Step::AttachFile(_) | Step::MapImage(_) | Step::Mount(_) | Step::PlaceNode(_)) {
                 self.lease.apply(step.clone()).map_err(left_behind)?;
             }
         }
@@ -142,7 +149,7 @@ impl Work<'_> {
                     return Err(Failure::new(Reason::NoProof, "the steps format a device that was not probed"));
                 };
                 if self.may_format(order, device, probe, filesystem.kind)? {
-                    self.format(strand, step, device)?;
+                    self.format(strand, step, device, order.proof.as_deref())?;
                 }
                 continue;
             }
@@ -167,12 +174,21 @@ impl Work<'_> {
     fn may_format(&self, order: &StageOrder, device: &Device, probe: &Probe, kind: FilesystemKind) -> Result<bool, Failure> {
         let note = self.engine.notes.read(&self.key)?;
         let writable = lower::writable(&order.facts.capability);
-        let evidence = Evidence { probe, backing: &device.backing, content: order.content, is_ours: order.is_ours, note: note.as_ref(), kind, writable };
+        let evidence = Evidence {
+            probe,
+            backing: &device.backing,
+            content: order.content,
+            is_ours: order.is_ours,
+            note: note.as_ref(),
+            kind,
+            writable,
+            proof: order.proof.as_deref(),
+        };
         match decide(&evidence)? {
             Decision::Use => {
                 // The operator's word was for once, and for a blank volume: this one has become something.
                 if note.is_some_and(|note| matches!(note.state, FormatState::Allowed | FormatState::AllowedOverRemains)) {
-                    self.engine.notes.write(&self.key, &device.backing, FormatState::Finished)?;
+                    self.note(device, FormatState::Finished, order.proof.as_deref())?;
                 }
                 Ok(false)
             }
@@ -186,10 +202,14 @@ impl Work<'_> {
         }
     }
 
-    fn format(&mut self, strand: u32, step: &Step, device: &Device) -> Result<(), Failure> {
-        self.engine.notes.write(&self.key, &device.backing, FormatState::Begun)?;
+    fn format(&mut self, strand: u32, step: &Step, device: &Device, proof: Option<&str>) -> Result<(), Failure> {
+        self.note(device, FormatState::Begun, proof)?;
         self.apply(strand, step.clone())?;
-        self.engine.notes.write(&self.key, &device.backing, FormatState::Finished)
+        self.note(device, FormatState::Finished, proof)
+    }
+
+    fn note(&self, device: &Device, state: FormatState, proof: Option<&str>) -> Result<(), Failure> {
+        self.engine.notes.write(&self.key, &FormatNote { backing: device.backing.clone(), state, proof: proof.map(str::to_owned) })
     }
 
     /// Takes the stage down: by the journal, and by what the kernel shows where the journal knows nothing.

@@ -7,6 +7,7 @@ pub(crate) use error::AttachError;
 use crate::detach;
 use crate::device::{self, DeviceError, Held};
 use crate::free;
+use crate::loops;
 use crate::mark;
 use crate::roots;
 use crate::sole::{Sought, Turn};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use windlass_plan::failure::Failure;
 use windlass_plan::ids::VolumeKey;
 use windlass_plan::paths::HostPath;
-use windlass_plan::step::{AttachFile, Backing, Writable};
+use windlass_plan::step::{AttachFile, Backing, BackingFile, Writable};
 
 /// 512 everywhere, also where the disk below has larger sectors: a file system made on a device with 4096-byte sectors could not be
 /// mounted on one with 512, nor the other way round, and a volume's file may move.
@@ -56,7 +57,7 @@ pub(crate) fn attach(volume: VolumeKey, wish: &AttachFile) -> Result<Held, Attac
 struct Source<'a> {
     wish: &'a AttachFile,
     file: File,
-    identity: Backing,
+    identity: BackingFile,
     size: u64,
     sought: Sought,
 }
@@ -89,7 +90,7 @@ fn find(folder: &HostPath, name: &str) -> Result<(OwnedFd, sys::Stat), AttachErr
 }
 
 fn all_names() -> Result<Vec<String>, DeviceError> {
-    mark::all_names().map_err(|source| DeviceError::Survey(mark::SurveyError { source }))
+    loops::all_names().map_err(|source| DeviceError::Survey(mark::SurveyError { source }))
 }
 
 impl<'a> Source<'a> {
@@ -131,7 +132,7 @@ impl<'a> Source<'a> {
             if mark::of_name(&name) == Some(volume.short())
                 && let Some(held) = Held::open(&name, volume)?
             {
-                if (held.device.backing.device, held.device.backing.inode) != (self.identity.device, self.identity.inode) {
+                if !self.is_shown_by(&held) {
                     return Err(AttachError::OtherFile { device: name });
                 }
                 if let Some(Held { device: first, .. }) = found.replace(held) {
@@ -142,6 +143,11 @@ impl<'a> Source<'a> {
             }
         }
         found.map(|held| self.take_up(held)).transpose()
+    }
+
+    /// By device and inode; when the file was made the device itself does not say.
+    fn is_shown_by(&self, held: &Held) -> bool {
+        matches!(&held.device.backing, Backing::File(shown) if (shown.device, shown.inode) == (self.identity.device, self.identity.inode))
     }
 
     fn attached(&self, device: String) -> AttachError {
@@ -185,7 +191,7 @@ impl<'a> Source<'a> {
         let control = std::fs::OpenOptions::new().read(true).write(true).open("/dev/loop-control");
         let control = control.map_err(|source| AttachError::Control { source })?;
         let is_writing = self.wish.writable == Writable::ReadWrite;
-        let mut info = LoopInfo { size_limit: mark::size_limit(volume), file_name: mark::name(volume), ..LoopInfo::EMPTY };
+        let mut info = LoopInfo { size_limit: loops::size_limit(volume), file_name: loops::name(volume), ..LoopInfo::EMPTY };
         info.flags = sys::LO_FLAGS_DIRECT_IO | if is_writing { 0 } else { sys::LO_FLAGS_READ_ONLY };
         for _ in 0..TRIES {
             let Some(free) = free::find(&control).map_err(|source| AttachError::NoneFree { source })? else { continue };
@@ -231,11 +237,10 @@ impl<'a> Source<'a> {
 
     /// Compares the device with its file, and keeps the file with it.
     fn finish(&self, held: &mut Held) -> Result<(), AttachError> {
-        let shown = &held.device.backing;
-        if (shown.device, shown.inode) != (self.identity.device, self.identity.inode) {
+        if !self.is_shown_by(held) {
             return Err(DeviceError::Changed { name: held.device.name.clone() }.into());
         }
-        held.device.backing = self.identity.clone();
+        held.device.backing = Backing::File(self.identity.clone());
         let device = held.path();
         let prepare = |deed| {
             let device = device.clone();
@@ -252,7 +257,7 @@ impl<'a> Source<'a> {
         if found / u64::from(SECTOR) != expected / u64::from(SECTOR) {
             return Err(AttachError::OtherSize { device: held.path(), found, expected });
         }
-        held.backing = Some(self.file.try_clone().map_err(prepare("keep the file of"))?);
+        held.file = Some(self.file.try_clone().map_err(prepare("keep the file of"))?);
         Ok(())
     }
 }

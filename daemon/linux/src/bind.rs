@@ -3,9 +3,9 @@
 use crate::device::{DeviceError, Held, open_node};
 use crate::mark;
 use crate::mount::mount_flags;
-use crate::mountinfo::{LOOP_MAJOR, Line, Loop};
+use crate::mountinfo::{self, Line};
 use crate::roots::{OpenRoots, Parent, PlaceError, Sight};
-use crate::sys;
+use crate::sys::{self, Number};
 use crate::target::{self, TargetError};
 use crate::words;
 use std::io;
@@ -67,7 +67,7 @@ impl From<BindError> for Failure {
 /// Places the held device's node.
 pub(crate) fn place_node(roots: &OpenRoots, held: &Held, wish: &PlaceNode) -> Result<Outcome, BindError> {
     let parent = roots.parent(&wish.place)?;
-    let shown = Shown { kind: TargetKind::File, name: held.device.name.clone(), minor: held.device.minor, is_read_only: held.device.is_read_only };
+    let shown = Shown { kind: TargetKind::File, name: held.device.name.clone(), number: held.number(), is_read_only: held.device.is_read_only };
     if let Some(outcome) = already(&parent, &shown, None)? {
         return Ok(outcome);
     }
@@ -80,13 +80,13 @@ pub(crate) fn bind(roots: &OpenRoots, volume: VolumeKey, held: &mut Option<Held>
     let from = roots.parent(&wish.from)?;
     let not_staged = || BindError::NotStaged { path: from.path.clone() };
     let Sight::Mounted(staged, line, _) = from.look()? else { return Err(not_staged()) };
-    let Some((kind, minor)) = shows(&line, staged.as_fd()) else { return Err(not_staged()) };
+    let Some((kind, number)) = shows(&line, staged.as_fd()) else { return Err(not_staged()) };
     // The lease's own device by its descriptor; another only if it carries the whole mark.
-    if kind != wish.kind || mark::of_minor(minor) != Some(volume.short()) || !adopt(held, volume, minor)? {
+    if kind != wish.kind || mark::of_number(number) != Some(volume.short()) || !adopt(held, volume, number)? {
         return Err(not_staged());
     }
     let Some(device) = held.as_ref().map(|held| &held.device) else { return Err(not_staged()) };
-    let shown = Shown { kind, name: device.name.clone(), minor, is_read_only: device.is_read_only };
+    let shown = Shown { kind, name: device.name.clone(), number, is_read_only: device.is_read_only };
     refuse_mode(&from, &line, &shown, wish.writable)?;
     let to = roots.parent(&wish.to)?;
     if let Some(outcome) = already(&to, &shown, Some(wish.writable))? {
@@ -95,11 +95,11 @@ pub(crate) fn bind(roots: &OpenRoots, volume: VolumeKey, held: &mut Option<Held>
     place(&to, &shown, staged.as_fd(), &wish.flags, wish.writable)
 }
 
-/// What is bound: a file system on a loop device, or the device's node.
+/// What is bound: a file system on a device, or the device's node.
 struct Shown {
     kind: TargetKind,
     name: String,
-    minor: u32,
+    number: Number,
     is_read_only: bool,
 }
 
@@ -114,25 +114,25 @@ fn refuse_mode(from: &Parent, line: &Line, shown: &Shown, writable: Writable) ->
     }
 }
 
-/// Which loop device a mount that we stand in shows. A node is asked for its number: its name is nothing to rely on.
-pub(crate) fn shows(line: &Line, there: BorrowedFd<'_>) -> Option<(TargetKind, u32)> {
+/// Which device a mount that we stand in shows. A node is asked for its number: its name is nothing to rely on.
+pub(crate) fn shows(line: &Line, there: BorrowedFd<'_>) -> Option<(TargetKind, Number)> {
     match line.shows()? {
-        Loop::Filesystem(minor) => Some((TargetKind::Folder, minor)),
-        Loop::Node(_) => {
+        mountinfo::Shown::Filesystem(number) => Some((TargetKind::Folder, number)),
+        mountinfo::Shown::Node(_) => {
             let seen = sys::stat(there).ok()?;
-            (seen.is(libc::S_IFBLK) && seen.is_device.major == LOOP_MAJOR).then_some((TargetKind::File, seen.is_device.minor))
+            seen.is(libc::S_IFBLK).then_some((TargetKind::File, seen.is_device))
         }
     }
 }
 
 /// Makes the device of this number the lease's. False: it is not this volume's.
-pub(crate) fn adopt(held: &mut Option<Held>, volume: VolumeKey, minor: u32) -> Result<bool, DeviceError> {
-    if let Some(held) = held.as_ref().filter(|held| held.device.minor == minor) {
+pub(crate) fn adopt(held: &mut Option<Held>, volume: VolumeKey, number: Number) -> Result<bool, DeviceError> {
+    if let Some(held) = held.as_ref().filter(|held| held.number() == number) {
         held.compare()?;
         return Ok(true);
     }
-    let Some(name) = mark::name_of(minor) else { return Ok(false) };
-    let Some(found) = Held::open(&name, volume)?.filter(|found| found.device.minor == minor) else { return Ok(false) };
+    let Some(name) = mark::name_of(number) else { return Ok(false) };
+    let Some(found) = Held::open(&name, volume)?.filter(|found| found.number() == number) else { return Ok(false) };
     *held = Some(found);
     Ok(true)
 }
@@ -141,7 +141,7 @@ pub(crate) fn adopt(held: &mut Option<Held>, volume: VolumeKey, minor: u32) -> R
 fn already(parent: &Parent, shown: &Shown, writable: Option<Writable>) -> Result<Option<Outcome>, BindError> {
     let Sight::Mounted(there, line, _) = parent.look()? else { return Ok(None) };
     if !is_shown(&line, there.as_fd(), shown) {
-        return Err(BindError::Foreign { path: parent.path.clone(), kind: line.kind, major: line.major, minor: line.minor });
+        return Err(BindError::Foreign { path: parent.path.clone(), kind: line.kind, major: line.number.major, minor: line.number.minor });
     }
     let is_read_only = line.is_read_only();
     match writable {
@@ -152,7 +152,7 @@ fn already(parent: &Parent, shown: &Shown, writable: Option<Writable>) -> Result
 
 fn is_shown(line: &Line, there: BorrowedFd<'_>, shown: &Shown) -> bool {
     let is_whole = shown.kind == TargetKind::File || line.root == "/";
-    is_whole && shows(line, there) == Some((shown.kind, shown.minor))
+    is_whole && shows(line, there) == Some((shown.kind, shown.number))
 }
 
 fn place(to: &Parent, shown: &Shown, from: BorrowedFd<'_>, flags: &MountFlags, writable: Writable) -> Result<Outcome, BindError> {

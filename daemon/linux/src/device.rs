@@ -1,9 +1,9 @@
 //! A volume's device, held open: as long as the descriptor lives, the kernel gives the device's name to nobody else.
 
+use crate::krbd;
+use crate::loops;
 use crate::mark;
-use crate::mountinfo::LOOP_MAJOR;
-use crate::mountinfo::is_loop_name;
-use crate::sys::{self, LoopInfo};
+use crate::sys::{self, LoopInfo, Number};
 use crate::words;
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
-use windlass_plan::step::{Backing, Device};
+use windlass_plan::step::{Backing, BackingFile, Device};
 
 /// A device that carries the volume's mark.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub(crate) struct Held {
     /// Opened for reading only: a writer's descriptor would keep kernels that protect mounted devices from mounting.
     pub(crate) node: File,
     pub(crate) device: Device,
-    /// The file below, where the lease opened it.
-    pub(crate) backing: Option<File>,
-    /// Bound by this lease: nobody can have written to it yet.
+    /// The file below a loop device, where the lease opened it.
+    pub(crate) file: Option<File>,
+    /// Attached by this lease: nobody can have written to it yet.
     pub(crate) is_fresh: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum DeviceError {
         #[source]
         source: io::Error,
     },
-    #[error("/dev/{name} is not the node of the loop device {name}")]
+    #[error("/dev/{name} is not the node of the device {name}; the daemon needs the host's /dev, and sees another")]
     NotTheNode { name: String },
     #[error("cannot ask {name} for its {what}")]
     Ask {
@@ -43,7 +43,7 @@ pub(crate) enum DeviceError {
         #[source]
         source: io::Error,
     },
-    #[error("{name} is another disk than it was: its sequence number or its file changed")]
+    #[error("{name} is another disk than it was: its sequence number, or what it shows, changed")]
     Changed { name: String },
     #[error("the volume has no device here; it has to be attached first")]
     None,
@@ -66,35 +66,54 @@ impl From<DeviceError> for Failure {
     }
 }
 
-/// Opens the node of a loop device; `None` where there is no such device any more. Proves that it is the node of that device.
+/// Opens the node of a device; `None` where there is no such device any more. Proves that it is the node of that device.
 pub(crate) fn open_node(name: &str, is_writing: bool, flags: i32) -> Result<Option<File>, DeviceError> {
     let opened = std::fs::OpenOptions::new().read(true).write(is_writing).custom_flags(flags | libc::O_NOFOLLOW).open(format!("/dev/{name}"));
     let node = match opened {
         Ok(node) => node,
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV)) => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && mark::minor_of(name).is_none() => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mark::number_of(name).is_none() => return Ok(None),
         Err(source) => return Err(DeviceError::Open { name: name.to_owned(), source }),
     };
     let seen = sys::stat(node.as_fd()).map_err(|source| DeviceError::Ask { name: name.to_owned(), what: "number", source })?;
-    let is_node = seen.is(libc::S_IFBLK) && seen.is_device.major == LOOP_MAJOR && Some(seen.is_device.minor) == mark::minor_of(name);
+    let is_node = seen.is(libc::S_IFBLK) && Some(seen.is_device) == mark::number_of(name);
     if is_node { Ok(Some(node)) } else { Err(DeviceError::NotTheNode { name: name.to_owned() }) }
 }
 
 impl Held {
-    /// Opens the device called so if it carries the whole of the volume's mark. To be asked only of one whose size limit matches.
+    /// Opens the device called so if it carries the whole of the volume's mark. To be asked only of one whose mark in sysfs matches.
     pub(crate) fn open(name: &str, volume: VolumeKey) -> Result<Option<Held>, DeviceError> {
         let Some(node) = open_node(name, false, 0)? else { return Ok(None) };
+        match krbd::id_of(name) {
+            Some(id) => Held::open_image(name, id, node, volume),
+            None => Held::open_loop(name, node, volume),
+        }
+    }
+
+    /// The device stays mapped as long as the node is open, so what sysfs says of its number now is about this one.
+    fn open_image(name: &str, id: u32, node: File, volume: VolumeKey) -> Result<Option<Held>, DeviceError> {
+        if krbd::mark_of(id) != Some(volume) {
+            return Ok(None);
+        }
+        let image = krbd::identity_of(id).map_err(|source| DeviceError::Ask { name: name.to_owned(), what: "image", source })?;
+        let device = describe(name, &node, Backing::Image(image))?;
+        Ok(Some(Held { node, device, file: None, is_fresh: false }))
+    }
+
+    fn open_loop(name: &str, node: File, volume: VolumeKey) -> Result<Option<Held>, DeviceError> {
         let info = match sys::loop_status(&node) {
             Ok(info) => info,
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
             Err(source) => return Err(DeviceError::Ask { name: name.to_owned(), what: "state", source }),
         };
-        if info.file_name != mark::name(volume) || info.size_limit != mark::size_limit(volume) {
+        if info.file_name != loops::name(volume) || info.size_limit != loops::size_limit(volume) {
             return Ok(None);
         }
         let info = stay_bound(&node, info).map_err(|source| DeviceError::Ask { name: name.to_owned(), what: "state", source })?;
-        let device = describe(name, &node, &info)?;
-        Ok(Some(Held { node, device, backing: None, is_fresh: false }))
+        let mut backing = BackingFile { device: number_of(info.device), inode: info.inode, born_ns: 0 };
+        backing.born_ns = birth_of(name, &backing);
+        let device = describe(name, &node, Backing::File(backing))?;
+        Ok(Some(Held { node, device, file: None, is_fresh: false }))
     }
 
     /// All devices that carry the volume's mark.
@@ -103,9 +122,9 @@ impl Held {
         names.iter().filter_map(|name| Held::open(name, volume).transpose()).collect()
     }
 
-    /// The device of this name, if it carries the volume's mark. A name that is no loop device's is none of ours.
+    /// The device of this name, if it carries the volume's mark.
     pub(crate) fn marked(name: &str, volume: VolumeKey) -> Result<Option<Held>, DeviceError> {
-        let is_candidate = is_loop_name(name) && mark::of_name(name) == Some(volume.short());
+        let is_candidate = mark::of_name(name) == Some(volume.short());
         if is_candidate { Held::open(name, volume) } else { Ok(None) }
     }
 
@@ -126,8 +145,7 @@ impl Held {
     pub(crate) fn compare(&self) -> Result<(), DeviceError> {
         let name = || self.device.name.clone();
         let seen = sys::stat(self.node.as_fd()).map_err(|source| DeviceError::Ask { name: name(), what: "number", source })?;
-        let is_same_number = (seen.is_device.major, seen.is_device.minor) == (self.device.major, self.device.minor);
-        if is_same_number && sequence(&self.node) == self.device.diskseq { Ok(()) } else { Err(DeviceError::Changed { name: name() }) }
+        if seen.is_device == self.number() && sequence(&self.node) == self.device.diskseq { Ok(()) } else { Err(DeviceError::Changed { name: name() }) }
     }
 
     /// Reads the device's size anew.
@@ -135,6 +153,10 @@ impl Held {
         let ask = |source| DeviceError::Ask { name: self.device.name.clone(), what: "size", source };
         self.device.size = sys::device_size(&self.node).map_err(ask)?;
         Ok(self.device.size)
+    }
+
+    pub(crate) fn number(&self) -> Number {
+        Number { major: self.device.major, minor: self.device.minor }
     }
 
     pub(crate) fn path(&self) -> String {
@@ -153,11 +175,9 @@ fn stay_bound(node: &File, mut info: LoopInfo) -> io::Result<LoopInfo> {
 }
 
 /// The device as the kernel shows it now.
-fn describe(name: &str, node: &File, info: &LoopInfo) -> Result<Device, DeviceError> {
+fn describe(name: &str, node: &File, backing: Backing) -> Result<Device, DeviceError> {
     let ask = |what| move |source| DeviceError::Ask { name: name.to_owned(), what, source };
     let seen = sys::stat(node.as_fd()).map_err(ask("number"))?;
-    let mut backing = Backing { device: number_of(info.device), inode: info.inode, born_ns: 0 };
-    backing.born_ns = birth_of(name, &backing);
     Ok(Device {
         name: name.to_owned(),
         major: seen.is_device.major,
@@ -170,8 +190,8 @@ fn describe(name: &str, node: &File, info: &LoopInfo) -> Result<Device, DeviceEr
 }
 
 /// When the file below was made. The device itself does not say; the path that sysfs shows does, if it still leads to that file.
-fn birth_of(name: &str, backing: &Backing) -> u64 {
-    let seen = mark::backing_of(name).and_then(|path| {
+fn birth_of(name: &str, backing: &BackingFile) -> u64 {
+    let seen = loops::backing_of(name).and_then(|path| {
         let path = String::from_utf8(path).ok()?;
         let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path).ok()?;
         sys::stat(file.as_fd()).ok()
@@ -183,8 +203,8 @@ fn birth_of(name: &str, backing: &Backing) -> u64 {
 }
 
 /// The identity of a file that backs a device.
-pub(crate) fn backing_of(seen: &sys::Stat) -> Backing {
-    Backing { device: libc::makedev(seen.device.major, seen.device.minor), inode: seen.inode, born_ns: seen.born_ns }
+pub(crate) fn backing_of(seen: &sys::Stat) -> BackingFile {
+    BackingFile { device: libc::makedev(seen.device.major, seen.device.minor), inode: seen.inode, born_ns: seen.born_ns }
 }
 
 /// The kernel's way to pack a device number, as the loop driver reports it, into the C library's.

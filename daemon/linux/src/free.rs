@@ -4,6 +4,7 @@
 //! opens it meanwhile waits where no signal reaches him. So a file that hangs would hold up the next volume too. The turn is a `flock`
 //! on the device's folder in sysfs: it leaves nothing behind, touches no device, and ends with the worker that holds it.
 
+use crate::loops;
 use crate::mark;
 use crate::sys;
 use std::fs::{File, TryLockError};
@@ -21,7 +22,7 @@ pub(crate) fn find(control: &File) -> io::Result<Option<Free>> {
     if let Some(free) = take(format!("loop{}", sys::loop_free(control)?))? {
         return Ok(Some(free));
     }
-    for name in mark::all_names()? {
+    for name in loops::all_names()? {
         if let Some(free) = take(name)? {
             return Ok(Some(free));
         }
@@ -30,7 +31,7 @@ pub(crate) fn find(control: &File) -> io::Result<Option<Free>> {
 }
 
 fn take(name: String) -> io::Result<Option<Free>> {
-    let is_free = || mark::minor_of(&name).is_some_and(|minor| !mark::is_bound(minor));
+    let is_free = || mark::number_of(&name).is_some_and(mark::is_dead);
     if !is_free() {
         return Ok(None);
     }

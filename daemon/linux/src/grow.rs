@@ -2,6 +2,7 @@
 
 use crate::bind;
 use crate::device::{DeviceError, Held};
+use crate::krbd;
 use crate::mark;
 use crate::mountinfo::Line;
 use crate::probe::superblock::{Ext, Implausible};
@@ -58,7 +59,7 @@ pub(crate) enum GrowError {
         #[source]
         source: Implausible,
     },
-    #[error("cannot take up the new size of /dev/{device}'s file")]
+    #[error("cannot take up the new size of what /dev/{device} shows")]
     Refresh {
         device: String,
         #[source]
@@ -90,9 +91,13 @@ impl From<GrowError> for Failure {
     }
 }
 
-/// Takes up the new size of the backing file; the device's size then.
+/// Takes up the new size of the backing file or image; the device's size then.
 pub(crate) fn refresh(held: &mut Held) -> Result<u64, GrowError> {
-    sys::loop_refresh(&held.node).map_err(|source| GrowError::Refresh { device: held.device.name.clone(), source })?;
+    let refreshed = match krbd::id_of(&held.device.name) {
+        Some(id) => krbd::refresh(id),
+        None => sys::loop_refresh(&held.node),
+    };
+    refreshed.map_err(|source| GrowError::Refresh { device: held.device.name.clone(), source })?;
     Ok(held.measure()?)
 }
 
@@ -107,7 +112,7 @@ pub(crate) fn grow(roots: &OpenRoots, volume: VolumeKey, held: &mut Option<Held>
     let size = held.measure()?;
     let folder = there.parent.open(libc::O_RDONLY | libc::O_DIRECTORY).map_err(|source| GrowError::Measure { path: path.clone(), source })?;
     let seen = sys::stat(folder.as_fd()).map_err(|source| GrowError::Measure { path: path.clone(), source })?.device;
-    if (seen.major, seen.minor) != (held.device.major, held.device.minor) {
+    if seen != held.number() {
         return Err(GrowError::NotThere { path });
     }
     let is_read_only = there.line.is_superblock_read_only() || there.line.is_read_only();
@@ -194,8 +199,8 @@ fn enter(roots: &OpenRoots, volume: VolumeKey, held: &mut Option<Held>, place: &
     let parent = roots.parent(place)?;
     let path = parent.path.clone();
     let Sight::Mounted(file, line, _) = parent.look()? else { return Err(GrowError::NotThere { path }) };
-    let Some((kind, minor)) = bind::shows(&line, file.as_fd()) else { return Err(GrowError::NotThere { path }) };
-    if mark::of_minor(minor) != Some(volume.short()) || !bind::adopt(held, volume, minor)? {
+    let Some((kind, number)) = bind::shows(&line, file.as_fd()) else { return Err(GrowError::NotThere { path }) };
+    if mark::of_number(number) != Some(volume.short()) || !bind::adopt(held, volume, number)? {
         return Err(GrowError::NotThere { path });
     }
     Ok(There { file, line, kind, parent, path })

@@ -12,7 +12,7 @@ const MOST: usize = 5;
 /// ` (by pid 12 "cat", ...)`, or nothing where nobody was found.
 pub(crate) fn of_device(name: &str) -> String {
     let node = format!("/dev/{name}");
-    let device = mark::minor_of(name).map(|minor| format!(" 7:{minor} "));
+    let device = mark::number_of(name).map(|number| format!(" {}:{} ", number.major, number.minor));
     look(|process| {
         open_files(process).any(|path| path == node).then_some("has it open").or_else(|| is_mounted_in(process, device.as_deref()?).then_some("has it mounted"))
     })

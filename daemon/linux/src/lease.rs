@@ -8,8 +8,9 @@ use crate::device::{DeviceError, Held};
 use crate::format;
 use crate::grow;
 use crate::lock::{Fate, Lock};
+use crate::map;
 use crate::mount;
-use crate::mountinfo::{Line, Loop, Table};
+use crate::mountinfo::{Line, Shown, Table};
 use crate::probe;
 use crate::program::Tools;
 use crate::roots::{OpenRoots, PlaceError};
@@ -18,27 +19,33 @@ use std::time::Duration;
 use windlass_plan::failure::Failure;
 use windlass_plan::ids::VolumeKey;
 use windlass_plan::paths::{HostPath, Place};
+use windlass_plan::request::Secret;
 use windlass_plan::step::{Device, Observed, Outcome, SeenMount, Shows, Step, Undo, Usage};
 
 /// One volume, ours to work on. Synchronous, and any call may hang as long as the volume's device does.
-#[derive(Debug)]
 pub struct Lease<'a> {
     roots: &'a OpenRoots,
     tools: &'a Tools,
     volume: VolumeKey,
     lock: Lock,
     held: Option<Held>,
+    key: Option<Secret>,
 }
 
 impl<'a> Lease<'a> {
     /// Locks the volume by a file in `locks`, within `patience`. `WorkerLost`: somebody, named by pid, still works on it.
     pub fn take(roots: &'a OpenRoots, tools: &'a Tools, locks: &HostPath, volume: VolumeKey, patience: Duration) -> Result<Self, Failure> {
-        Ok(Self { roots, tools, volume, lock: Lock::take(locks, volume, patience)?, held: None })
+        Ok(Self { roots, tools, volume, lock: Lock::take(locks, volume, patience)?, held: None, key: None })
     }
 
     /// The device that the lease holds open.
     pub fn device(&self) -> Option<&Device> {
         self.held.as_ref().map(|held| &held.device)
+    }
+
+    /// Takes the key that the next `MapImage` of this lease will use, once (law 10).
+    pub fn give_key(&mut self, key: Secret) {
+        self.key = Some(key);
     }
 
     /// What the kernel shows of the volume. Exactly one device: the lease holds it from here on.
@@ -72,7 +79,13 @@ impl<'a> Lease<'a> {
                 self.held = Some(held);
                 Ok(Outcome::Attached(device))
             }
-            Step::Probe => Ok(Outcome::Probed(probe::probe(self.need()?)?)),
+            Step::MapImage(wish) => {
+                let held = map::map(self.volume, wish, self.key.take(), self.tools, self.lock.file())?;
+                let device = held.device.clone();
+                self.held = Some(held);
+                Ok(Outcome::Attached(device))
+            }
+            Step::Probe { is_never_written } => Ok(Outcome::Probed(probe::probe(self.need()?, *is_never_written)?)),
             Step::Format(filesystem) => {
                 let held = need(&mut self.held, self.volume)?;
                 format::format(held, filesystem, self.tools, self.lock.file())?;
@@ -149,14 +162,14 @@ fn need(held: &mut Option<Held>, volume: VolumeKey) -> Result<&mut Held, DeviceE
 fn seen(line: &Line, devices: &[Held]) -> Option<SeenMount> {
     let shown = line.shows()?;
     devices.iter().find(|held| match &shown {
-        Loop::Filesystem(minor) => held.device.minor == *minor,
-        Loop::Node(name) => held.device.name == *name,
+        Shown::Filesystem(number) => held.number() == *number,
+        Shown::Node(name) => held.device.name == *name,
     })?;
     Some(SeenMount {
         path: line.point.clone(),
         shows: match shown {
-            Loop::Filesystem(_) => Shows::Filesystem(line.kind.clone()),
-            Loop::Node(_) => Shows::Node,
+            Shown::Filesystem(_) => Shows::Filesystem(line.kind.clone()),
+            Shown::Node(_) => Shows::Node,
         },
         is_read_only: line.is_read_only(),
         is_superblock_read_only: line.is_superblock_read_only(),

@@ -4,8 +4,8 @@
 //! Everything here is synchronous and may hang for as long as a device does, which is why it runs in worker processes: one step of one
 //! volume at a time, under a [`Lease`]. Every step may be repeated, and every undo is right whether or not the step was done.
 //!
-//! What is absent: no lazy or forced unmount, no recursive delete, no udev, no shell, no program but mkfs and e2fsck; and no call that
-//! asks a foreign loop device anything.
+//! What is absent: no lazy or forced unmount, no recursive delete, no udev, no shell, no program but mkfs and e2fsck (and modprobe, once); and no call that
+//! asks a foreign device anything.
 
 mod lease;
 
@@ -15,6 +15,7 @@ mod check;
 mod detach;
 mod format;
 mod grow;
+mod map;
 mod mount;
 mod probe;
 mod unmount;
@@ -22,7 +23,9 @@ mod unmount;
 mod device;
 mod free;
 mod holders;
+mod krbd;
 mod lock;
+mod loops;
 mod mark;
 mod mountinfo;
 mod privileges;

@@ -1,125 +1,88 @@
-//! How a loop device says whose it is: the volume's key as its name, and the key's first 61 bits as a size limit that limits nothing.
-//!
-//! The name can only be had by an ioctl, which asks the backing file for its attributes and hangs when that hangs. The size limit is
-//! in sysfs, which takes no lock that a hung device can hold. So sysfs chooses, and only a device whose number matches is asked.
+//! Whose a device is: the mark that a loop device or an RBD image's device carries, read from sysfs, which asks no device anything.
 
-use crate::mountinfo::is_loop_name;
+use crate::krbd;
+use crate::loops;
+use crate::sys::Number;
 use crate::words;
 use std::io;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
 
-/// Larger than any file, so that the device is as large as its file.
-const BIT: u64 = 1 << 62;
-
-/// A loop device that carries a Windlass mark, of whichever instance.
+/// A device that carries a Windlass mark, of whichever instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarkedDevice {
     /// The first 61 bits of the volume's key: `VolumeKey::short`.
     pub short: u64,
     /// The kernel's name for the device.
     pub name: String,
-    /// The file below, as the kernel knows it in our mount namespace; with ` (deleted)` at the end where it was.
+    /// The file below, as the kernel knows it in our mount namespace, with ` (deleted)` at the end where it was; or the image.
     pub backing: String,
 }
 
-/// The size limit that marks a device as `volume`'s.
-pub(crate) fn size_limit(volume: VolumeKey) -> u64 {
-    BIT | volume.short()
-}
-
-/// The name that marks a device as `volume`'s: 57 bytes, and zeros.
-pub(crate) fn name(volume: VolumeKey) -> [u8; 64] {
-    let mut name = [0; 64];
-    for (to, from) in name.iter_mut().zip(format!("windlass:{volume}").bytes()) {
-        *to = from;
-    }
-    name
-}
-
-/// The mark of a loop device by the kernel's name for it. `None`: not bound, or not ours.
+/// The mark of a device by the kernel's name for it. `None`: it shows nothing, or is not ours.
 pub(crate) fn of_name(name: &str) -> Option<u64> {
-    of_folder(&format!("/sys/block/{name}"))
-}
-
-/// The mark of a loop device by its minor number.
-pub(crate) fn of_minor(minor: u32) -> Option<u64> {
-    of_folder(&format!("/sys/dev/block/7:{minor}"))
-}
-
-fn of_folder(folder: &str) -> Option<u64> {
-    let limit: u64 = std::fs::read_to_string(format!("{folder}/loop/sizelimit")).ok()?.trim().parse().ok()?;
-    (limit & BIT != 0 && limit < 2 * BIT).then_some(limit & !BIT)
-}
-
-/// Whether the loop device of this number is bound to a file.
-pub(crate) fn is_bound(minor: u32) -> bool {
-    std::fs::metadata(format!("/sys/dev/block/7:{minor}/loop")).is_ok()
-}
-
-/// The kernel's name for the loop device of this minor number.
-pub(crate) fn name_of(minor: u32) -> Option<String> {
-    let link = std::fs::read_link(format!("/sys/dev/block/7:{minor}")).ok()?;
-    link.file_name().and_then(|name| name.to_str()).filter(|name| is_loop_name(name)).map(str::to_owned)
-}
-
-/// The minor number of the loop device called so.
-pub(crate) fn minor_of(name: &str) -> Option<u32> {
-    let number = std::fs::read_to_string(format!("/sys/block/{name}/dev")).ok()?;
-    number.trim().strip_prefix("7:")?.parse().ok()
-}
-
-/// The path of the file below a bound loop device.
-pub(crate) fn backing_of(name: &str) -> Option<Vec<u8>> {
-    let mut path = std::fs::read(format!("/sys/block/{name}/loop/backing_file")).ok()?;
-    path.pop_if(|last| *last == b'\n');
-    Some(path)
-}
-
-/// The names of all loop devices, bound or not, in the order of their numbers.
-pub(crate) fn all_names() -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir("/sys/block")? {
-        let name = entry?.file_name();
-        names.extend(name.to_str().filter(|name| is_loop_name(name)).map(str::to_owned));
+    match krbd::id_of(name) {
+        Some(id) => krbd::mark_of(id).map(|volume| volume.short()),
+        None if loops::is_name(name) => loops::mark_of(name),
+        None => None,
     }
-    names.sort_by_key(|name| (name.len(), name.clone()));
-    Ok(names)
 }
 
-/// The names of the devices whose size limit is `volume`'s: nearly certainly its own; the name on the device decides.
+/// The mark of a device by its number.
+pub(crate) fn of_number(number: Number) -> Option<u64> {
+    of_name(&name_of(number)?)
+}
+
+/// The kernel's name for the device of this number, if it is of a kind that we attach.
+pub(crate) fn name_of(number: Number) -> Option<String> {
+    let link = std::fs::read_link(format!("/sys/dev/block/{}:{}", number.major, number.minor)).ok()?;
+    link.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).map(str::to_owned)
+}
+
+/// The number of the device called so.
+pub(crate) fn number_of(name: &str) -> Option<Number> {
+    let text = std::fs::read_to_string(format!("/sys/block/{name}/dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(Number { major: major.parse().ok()?, minor: minor.parse().ok()? })
+}
+
+/// Does the device of this number show nothing any more? Its node may still be there, and come to mean another.
+pub(crate) fn is_dead(number: Number) -> bool {
+    match number.major {
+        loops::MAJOR => !loops::is_bound(number.minor),
+        _ => std::fs::metadata(format!("/sys/dev/block/{}:{}", number.major, number.minor)).is_err(),
+    }
+}
+
+/// Is this what a device of a kind that we attach is called? A partition of one is not.
+pub(crate) fn is_name(name: &str) -> bool {
+    loops::is_name(name) || krbd::id_of(name).is_some()
+}
+
+/// The names of the devices that seem to be `volume`'s: what is on the device decides.
 pub(crate) fn candidates(volume: VolumeKey) -> io::Result<Vec<String>> {
-    Ok(all_names()?.into_iter().filter(|name| of_name(name) == Some(volume.short())).collect())
+    let is_loop = |name: &String| loops::mark_of(name) == Some(volume.short());
+    let images = krbd::ids()?.into_iter().filter(|id| krbd::mark_of(*id) == Some(volume)).map(krbd::name_of);
+    Ok(loops::all_names()?.into_iter().filter(is_loop).chain(images).collect())
 }
 
-/// Every loop device that carries a mark, from sysfs alone: never waits for a hung device.
+/// Every device that carries a mark, from sysfs alone: never waits for a hung device.
 pub fn survey() -> Result<Vec<MarkedDevice>, Failure> {
-    let names = all_names().map_err(|source| words::failure(Reason::Io, &SurveyError { source }))?;
-    let marked = |name: String| {
-        let short = of_name(&name)?;
-        let backing = String::from_utf8_lossy(&backing_of(&name)?).into_owned();
+    let failed = |source| words::failure(Reason::Io, &SurveyError { source });
+    let file = |name: String| {
+        let short = loops::mark_of(&name)?;
+        let backing = String::from_utf8_lossy(&loops::backing_of(&name)?).into_owned();
         Some(MarkedDevice { short, name, backing })
     };
-    Ok(names.into_iter().filter_map(marked).collect())
+    let image = |id| Some(MarkedDevice { short: krbd::mark_of(id)?.short(), name: krbd::name_of(id), backing: krbd::spelled(id)? });
+    let images = krbd::ids().map_err(failed)?.into_iter().filter_map(image);
+    Ok(loops::all_names().map_err(failed)?.into_iter().filter_map(file).chain(images).collect())
 }
 
 /// sysfs cannot be listed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot list block devices in /sys/block")]
+#[error("cannot list block devices in /sys")]
 pub(crate) struct SurveyError {
     #[source]
     pub(crate) source: io::Error,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_limits_nothing_and_fits_the_fields() {
-        let key = VolumeKey::parse(&"f".repeat(48)).unwrap();
-        assert!(size_limit(key) > 1 << 61 && size_limit(key) <= i64::MAX as u64);
-        assert_eq!(&name(key)[..57], format!("windlass:{key}").as_bytes());
-        assert_eq!(&name(key)[57..], [0; 7]);
-    }
 }

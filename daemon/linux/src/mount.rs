@@ -1,7 +1,6 @@
 //! Mounts the attached device: made by `fsopen`, compared before anybody can see it, and only then placed by descriptor.
 
 use crate::device::{DeviceError, Held};
-use crate::mountinfo::LOOP_MAJOR;
 use crate::roots::{OpenRoots, PlaceError, Sight};
 use crate::sys;
 use crate::words;
@@ -102,9 +101,9 @@ pub(crate) fn mount(roots: &OpenRoots, held: &Held, wish: &Mount) -> Result<Outc
         Sight::Nothing => return Err(MountError::NoTarget { path: path() }),
         Sight::Plain(target) => target,
         Sight::Mounted(_, line, _) => {
-            let is_ours = (line.major, line.minor) == (held.device.major, held.device.minor) && line.root == "/";
+            let is_ours = line.number == held.number() && line.root == "/";
             if !is_ours {
-                return Err(MountError::Foreign { path: path(), kind: line.kind, major: line.major, minor: line.minor });
+                return Err(MountError::Foreign { path: path(), kind: line.kind, major: line.number.major, minor: line.number.minor });
             }
             if line.is_read_only() != is_read_only {
                 return Err(MountError::OtherMode { device: device(), path: path(), is_read_only: !is_read_only });
@@ -127,13 +126,13 @@ pub(crate) fn mount(roots: &OpenRoots, held: &Held, wish: &Mount) -> Result<Outc
     let made = create(held, wish)?;
     // Before anybody can see it: is it the device that we hold?
     let shown = sys::stat(made.as_fd()).map_err(|source| MountError::Attach { path: path(), source })?.device;
-    if (shown.major, shown.minor) != (held.device.major, held.device.minor) || shown.major != LOOP_MAJOR {
+    if shown != held.number() {
         return Err(MountError::OtherDevice { device: device() });
     }
     held.compare()?;
     sys::move_mount(made.as_fd(), target.as_fd()).map_err(|source| MountError::Attach { path: path(), source })?;
     match parent.look()? {
-        Sight::Mounted(_, line, _) if (line.major, line.minor) == (held.device.major, held.device.minor) => Ok(Outcome::Done),
+        Sight::Mounted(_, line, _) if line.number == held.number() => Ok(Outcome::Done),
         _ => Err(MountError::OtherDevice { device: device() }),
     }
 }

@@ -1,5 +1,7 @@
 //! What `/proc/self/mountinfo` says: one line a mount, in the order in which the kernel keeps them.
 
+use crate::mark;
+use crate::sys::Number;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -8,9 +10,8 @@ use std::io::{self, Read};
 pub(crate) struct Line {
     /// The mount's id, as `mnt_id` in fdinfo.
     pub(crate) id: u64,
-    /// The device number of the file system.
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
+    /// The device number of the file system; its major is 0 where there is no device.
+    pub(crate) number: Number,
     /// Which folder or file of the file system is the mount's root.
     pub(crate) root: String,
     /// Where it is mounted, absolute.
@@ -28,17 +29,14 @@ pub(crate) struct Table {
     lines: Vec<Line>,
 }
 
-/// What a mount shows of a loop device.
+/// What a mount shows of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Loop {
-    /// A file system on the loop device of this minor number.
-    Filesystem(u32),
-    /// The node of the loop device called so.
+pub(crate) enum Shown {
+    /// A file system on the device of this number.
+    Filesystem(Number),
+    /// The node of the device called so.
     Node(String),
 }
-
-/// The major number of loop devices.
-pub(crate) const LOOP_MAJOR: u32 = 7;
 
 impl Table {
     /// Reads the mounts as they are now.
@@ -60,15 +58,15 @@ impl Table {
 }
 
 impl Line {
-    /// Which loop device the mount shows, if any. A node is known by its name in a devtmpfs (or in the tmpfs that containers have in
+    /// Which device the mount shows, if any. A node is known by its name in a devtmpfs (or in the tmpfs that containers have in
     /// its place): enough to refuse by; whoever removes looks at the node itself.
-    pub(crate) fn shows(&self) -> Option<Loop> {
-        if self.major == LOOP_MAJOR {
-            return Some(Loop::Filesystem(self.minor));
+    pub(crate) fn shows(&self) -> Option<Shown> {
+        if self.number.major != 0 {
+            return Some(Shown::Filesystem(self.number));
         }
         let name = self.root.strip_suffix("//deleted").unwrap_or(&self.root).strip_prefix('/')?;
-        let is_node = matches!(self.kind.as_str(), "devtmpfs" | "tmpfs") && is_loop_name(name);
-        is_node.then(|| Loop::Node(name.to_owned()))
+        let is_node = matches!(self.kind.as_str(), "devtmpfs" | "tmpfs") && mark::is_name(name);
+        is_node.then(|| Shown::Node(name.to_owned()))
     }
 
     /// The mount refuses writes.
@@ -83,9 +81,9 @@ impl Line {
     }
 }
 
-/// `loop` and a number.
-pub(crate) fn is_loop_name(name: &str) -> bool {
-    name.strip_prefix("loop").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+/// A prefix and a number.
+pub(crate) fn is_numbered(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn has(options: &str, word: &str) -> bool {
@@ -105,7 +103,7 @@ fn parse(line: &str) -> Option<Line> {
     let kind = unescape(fields.next()?);
     let _source = fields.next()?;
     let super_options = fields.next().unwrap_or_default().to_owned();
-    Some(Line { id, major: major.parse().ok()?, minor: minor.parse().ok()?, root, point, options, kind, super_options })
+    Some(Line { id, number: Number { major: major.parse().ok()?, minor: minor.parse().ok()? }, root, point, options, kind, super_options })
 }
 
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.
@@ -139,24 +137,26 @@ mod tests {
     fn a_line_is_read_whatever_optional_fields_it_has() {
         for optional in ["", "shared:7 ", "shared:7 master:1 propagate_from:2 ", "unbindable "] {
             let line = parse(&format!(r"36 35 7:3 / /mnt/a\040b\011c\134d rw,noatime {optional}- ext4 /dev/loop3 ro,errors=continue")).unwrap();
-            assert_eq!((line.id, line.major, line.minor), (36, 7, 3));
+            assert_eq!((line.id, line.number), (36, Number { major: 7, minor: 3 }));
             assert_eq!(line.point, "/mnt/a b\tc\\d");
             assert_eq!((line.is_read_only(), line.is_superblock_read_only()), (false, true));
-            assert_eq!(line.shows(), Some(Loop::Filesystem(3)));
+            assert_eq!(line.shows(), Some(Shown::Filesystem(Number { major: 7, minor: 3 })));
         }
     }
 
     #[test]
-    fn what_a_mount_shows_of_a_loop_device() {
+    fn what_a_mount_shows_of_a_device() {
         let shows = |number: &str, root: &str, kind: &str| parse(&format!("1 0 {number} {root} /x rw - {kind} none rw")).unwrap().shows();
-        assert_eq!(shows("0:6", "/loop12", "devtmpfs"), Some(Loop::Node("loop12".into())));
-        assert_eq!(shows("0:6", "/loop12//deleted", "devtmpfs"), Some(Loop::Node("loop12".into())));
-        assert_eq!(shows("0:40", "/loop0", "tmpfs"), Some(Loop::Node("loop0".into())));
+        assert_eq!(shows("0:6", "/loop12", "devtmpfs"), Some(Shown::Node("loop12".into())));
+        assert_eq!(shows("0:6", "/loop12//deleted", "devtmpfs"), Some(Shown::Node("loop12".into())));
+        assert_eq!(shows("0:40", "/loop0", "tmpfs"), Some(Shown::Node("loop0".into())));
+        assert_eq!(shows("0:6", "/rbd0", "devtmpfs"), Some(Shown::Node("rbd0".into())));
+        assert_eq!(shows("252:16", "/", "ext4"), Some(Shown::Filesystem(Number { major: 252, minor: 16 })));
         for (number, root, kind) in [
             ("0:6", "/", "devtmpfs"),
             ("0:6", "/loop", "devtmpfs"),
             ("0:6", "/loop-control", "devtmpfs"),
-            ("8:1", "/loop1", "ext4"),
+            ("0:6", "/rbd0p1", "devtmpfs"),
             ("0:6", "/a/loop1", "tmpfs"),
         ] {
             assert_eq!(shows(number, root, kind), None, "{number} {root} {kind}");

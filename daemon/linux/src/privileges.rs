@@ -37,7 +37,7 @@ pub fn privileges() -> Privileges {
         kill: has(5),
         landlock: sys::landlock_version().ok(),
         has_loop: std::fs::metadata("/dev/loop-control").is_ok(),
-        has_diskseq: crate::mark::all_names().is_ok_and(|names| names.iter().any(|name| std::fs::metadata(format!("/sys/block/{name}/diskseq")).is_ok())),
+        has_diskseq: crate::loops::all_names().is_ok_and(|names| names.iter().any(|name| std::fs::metadata(format!("/sys/block/{name}/diskseq")).is_ok())),
         filesystems: windlass_plan::capability::FilesystemKind::ALL.iter().map(|kind| kind.name()).filter(is_known).collect(),
     }
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use windlass_plan::failure::{Failure, Reason};
-use windlass_plan::step::Probe;
+use windlass_plan::step::{Backing, Probe};
 
 /// How much is read at the beginning: up to the last superblock copy that we know of near there (ZFS's, below 256 KiB).
 const HEAD: u64 = 272 << 10;
@@ -26,6 +26,11 @@ const PIECE: u64 = 16 << 10;
 
 /// What direct I/O wants of memory and offsets, at most.
 const ALIGNMENT: u64 = 4096;
+
+/// How the range before the middle and the one after it are named.
+fn ranges(regions: &Regions) -> String {
+    format!("bytes 0..{} and {}..{}", regions.head.len(), regions.tail_at, regions.size)
+}
 
 /// A probe that cannot even begin.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +45,41 @@ impl From<ProbeError> for Failure {
     }
 }
 
-/// Probes the device. Never writes; what others wrote and the kernel still keeps to itself is asked to go to the file first.
-pub(crate) fn probe(held: &Held) -> Result<Probe, ProbeError> {
-    let backing = held.backing.as_ref().ok_or(ProbeError::NotAttached)?;
+/// Probes the device. Never writes; what others wrote and the kernel still keeps to itself is asked to go to where it belongs first.
+///
+/// Of a file the kernel knows whether it holds any data. Of an image it does not: there the controller's proof that it was never
+/// written counts, if both ends of the device are empty too.
+pub(crate) fn probe(held: &Held, is_never_written: bool) -> Result<Probe, ProbeError> {
     if !held.is_fresh
         && let Err(error) = held.node.sync_all()
     {
-        return Ok(Probe::Unknown { why: format!("what was written to {} does not reach its file: {error}", held.path()) });
+        return Ok(Probe::Unknown { why: format!("what was written to {} does not go where it belongs: {error}", held.path()) });
     }
+    match &held.device.backing {
+        Backing::File(_) => probe_file(held),
+        Backing::Image(_) => Ok(probe_image(held, is_never_written)),
+    }
+}
+
+fn probe_image(held: &Held, is_never_written: bool) -> Probe {
+    let regions = match Direct::open(held).and_then(|node| read_regions(&node, held.device.size)) {
+        Ok(regions) => regions,
+        Err(unread) => return Probe::Unknown { why: unread.to_string() },
+    };
+    if let Some(found) = signatures::recognise(&regions) {
+        return found;
+    }
+    let is_empty = regions.head.iter().chain(&regions.tail).all(|byte| *byte == 0);
+    let ranges = ranges(&regions);
+    match (is_empty, is_never_written) {
+        (true, true) => Probe::Blank { proof: format!("the controller found that no object of the image was ever written, and {ranges} are zero") },
+        (true, false) => Probe::Unknown { why: format!("{ranges} are zero, but nothing proves that the image was never written") },
+        (false, _) => Probe::Unknown { why: format!("there is data in {ranges}, and it is no format that we know") },
+    }
+}
+
+fn probe_file(held: &Held) -> Result<Probe, ProbeError> {
+    let backing = held.file.as_ref().ok_or(ProbeError::NotAttached)?;
     let size = held.device.size;
     let first = match sys::next_data(backing, 0) {
         Ok(None) => return Ok(Probe::Blank { proof: format!("the backing file has no data in bytes 0..{size} (SEEK_DATA)") }),

@@ -1,4 +1,4 @@
-//! The programs that we run, mkfs and e2fsck: found once, run bare, with a deadline, bounded output and the volume's lock (law 14).
+//! The programs that we run, mkfs and e2fsck (and modprobe, once a boot): found once, run bare, with a deadline, bounded output and the volume's lock (law 14).
 
 use crate::sys;
 use crate::words;
@@ -27,6 +27,8 @@ pub struct Tools {
     pub(crate) mkfs_ext4: Tool,
     pub(crate) mkfs_xfs: Tool,
     pub(crate) e2fsck: Tool,
+    /// Loads the kernel's RBD client, where it is a module that nobody has loaded yet: once a boot.
+    pub(crate) modprobe: Tool,
 }
 
 /// One program. A missing one is an error when it is needed, not before: a node that only ever mounts needs none.
@@ -40,7 +42,12 @@ pub(crate) struct Tool {
 impl Tools {
     /// Looks for the programs in a fixed list of folders.
     pub fn find() -> Self {
-        Self { mkfs_ext4: Tool::find("mkfs.ext4", "e2fsprogs"), mkfs_xfs: Tool::find("mkfs.xfs", "xfsprogs"), e2fsck: Tool::find("e2fsck", "e2fsprogs") }
+        Self {
+            mkfs_ext4: Tool::find("mkfs.ext4", "e2fsprogs"),
+            mkfs_xfs: Tool::find("mkfs.xfs", "xfsprogs"),
+            e2fsck: Tool::find("e2fsck", "e2fsprogs"),
+            modprobe: Tool::find("modprobe", "kmod"),
+        }
     }
 
     /// Programs that are missing, each with the package that has it: for `windlass check`.

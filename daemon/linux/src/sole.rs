@@ -1,6 +1,6 @@
 //! That a file is below one loop device alone: the turn to bind it, and a look for others that show it, which asks no device anything.
 
-use crate::mark;
+use crate::loops;
 use crate::mountinfo::Table;
 use crate::roots;
 use crate::sys;
@@ -63,15 +63,15 @@ pub(crate) struct Sought {
 impl Sought {
     pub(crate) fn new(file: &File, path: Vec<u8>) -> io::Result<Self> {
         let table = Table::read()?;
-        let home = table.with_id(roots::mount_id(file.as_fd())?).map(|line| (line.major, line.minor));
-        let points_of = |home| table.lines().filter(|line| (line.major, line.minor) == home).map(|line| line.point.clone()).collect();
+        let home = table.with_id(roots::mount_id(file.as_fd())?).map(|line| line.number);
+        let points_of = |home| table.lines().filter(|line| line.number == home).map(|line| line.point.clone()).collect();
         Ok(Self { seen: sys::stat(file.as_fd())?, path, points: home.map(points_of) })
     }
 
     /// Is the file below the loop device called so? The same path counts as the same file: followed from here it leads there, and what
     /// it meant where the device was bound (another mount namespace, a folder that is covered by now) only the device could say.
     pub(crate) fn is_below(&self, name: &str) -> bool {
-        let Some(path) = mark::backing_of(name) else { return false };
+        let Some(path) = loops::backing_of(name) else { return false };
         path == self.path || self.may_be(&path) && identity(&path) == Some((self.seen.device, self.seen.inode))
     }
 

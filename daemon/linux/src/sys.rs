@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A device's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Number {
     pub(crate) major: u32,
     pub(crate) minor: u32,
@@ -406,6 +406,28 @@ pub(crate) fn wait_readable<const N: usize>(files: [BorrowedFd<'_>; N], patience
 pub(crate) fn kill_group(leader: u32) -> io::Result<()> {
     // SAFETY: plain numbers.
     checked(unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) }.into()).map(drop)
+}
+
+/// A key that the kernel knows as long as this lives, for this process alone.
+pub(crate) struct KernelKey {
+    serial: libc::c_long,
+}
+
+impl KernelKey {
+    /// Gives a key of this type to the kernel, under a description by which an interface of the kernel finds it (`add_key(2)`).
+    pub(crate) fn add(kind: &CStr, description: &CStr, value: &[u8]) -> io::Result<Self> {
+        let ring = libc::KEY_SPEC_PROCESS_KEYRING;
+        // SAFETY: strings and value outlive the call, and the length is that of the value.
+        let serial = unsafe { libc::syscall(libc::SYS_add_key, kind.as_ptr(), description.as_ptr(), value.as_ptr(), value.len(), ring) };
+        checked(serial).map(|serial| Self { serial })
+    }
+}
+
+impl Drop for KernelKey {
+    fn drop(&mut self) {
+        // SAFETY: plain numbers. It can fail only where the key is gone already; with the process it goes in any case.
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_UNLINK, self.serial, libc::KEY_SPEC_PROCESS_KEYRING) };
+    }
 }
 
 /// The version of landlock's interface, if the kernel has it.

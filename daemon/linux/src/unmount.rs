@@ -3,7 +3,7 @@
 use crate::bind;
 use crate::holders;
 use crate::mark;
-use crate::mountinfo::{Line, Loop, Table};
+use crate::mountinfo::{Line, Shown, Table};
 use crate::roots::{OpenRoots, Parent, PlaceError, Sight};
 use crate::sys;
 use crate::target::{self, TargetError};
@@ -60,7 +60,7 @@ impl From<UnmountError> for Failure {
 /// Whose a mount is.
 enum Owner {
     Ours,
-    /// A node of a loop device that shows nothing any more. Somebody unbound the device below the mount; to take a node away that
+    /// A node of a device that shows nothing any more. Somebody unbound the device below the mount; to take a node away that
     /// leads nowhere harms nothing, and leaving it would let it show the next volume that gets the number.
     Nobody,
     Another,
@@ -98,10 +98,10 @@ pub(crate) fn unmount(roots: &OpenRoots, volume: VolumeKey, place: &Place, made:
 }
 
 fn owner(volume: VolumeKey, line: &Line, there: std::os::fd::BorrowedFd<'_>) -> Owner {
-    let Some((kind, minor)) = bind::shows(line, there) else { return Owner::Another };
-    match mark::of_minor(minor) {
+    let Some((kind, number)) = bind::shows(line, there) else { return Owner::Another };
+    match mark::of_number(number) {
         Some(short) if short == volume.short() => Owner::Ours,
-        None if kind == TargetKind::File && !mark::is_bound(minor) => Owner::Nobody,
+        None if kind == TargetKind::File && mark::is_dead(number) => Owner::Nobody,
         _ => Owner::Another,
     }
 }
@@ -109,12 +109,11 @@ fn owner(volume: VolumeKey, line: &Line, there: std::os::fd::BorrowedFd<'_>) -> 
 /// The uppermost mount is not ours. One of ours below it would be lost from sight if we called that done.
 fn leave(volume: VolumeKey, parent: &Parent, upper: Line, table: &Table, outcome: Outcome) -> Result<Outcome, UnmountError> {
     let is_ours = |line: &&Line| {
-        let minor = match line.shows() {
-            Some(Loop::Filesystem(minor)) => Some(minor),
-            Some(Loop::Node(name)) => mark::minor_of(&name),
-            None => None,
+        let mark = || match line.shows()? {
+            Shown::Filesystem(number) => mark::of_number(number),
+            Shown::Node(name) => mark::of_name(&name),
         };
-        line.point == upper.point && line.id != upper.id && minor.and_then(mark::of_minor) == Some(volume.short())
+        line.point == upper.point && line.id != upper.id && mark() == Some(volume.short())
     };
     if table.lines().find(is_ours).is_some() {
         return Err(UnmountError::Covered { path: parent.path.clone(), kind: upper.kind });

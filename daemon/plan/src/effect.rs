@@ -144,6 +144,26 @@ pub enum FilesVerb {
     Room,
 }
 
+impl FilesVerb {
+    /// Does it change anything?
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Create { .. } | Self::Grow { .. } | Self::Delete { .. } => true,
+            Self::Stat { .. } | Self::List { .. } | Self::Room => false,
+        }
+    }
+}
+
+impl RbdVerb {
+    /// Does it change anything?
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::PoolName { .. } | Self::Pool { verb: PoolVerb::List { .. } | PoolVerb::Room, .. } | Self::Image { verb: ImageVerb::Stat, .. } => false,
+            Self::Image { .. } => true,
+        }
+    }
+}
+
 /// What an effect answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EffectAnswer {

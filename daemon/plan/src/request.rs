@@ -163,6 +163,30 @@ pub struct ExpandVolume {
     pub capability: Option<Capability>,
 }
 
+/// ControllerPublishVolume.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PublishToNode {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The node, as NodeGetInfo named it.
+    pub node: String,
+    /// How it is to be used there.
+    pub capability: Capability,
+    /// Only read there.
+    pub readonly: bool,
+    /// From CreateVolume.
+    pub volume_context: Context,
+}
+
+/// ControllerUnpublishVolume.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UnpublishFromNode {
+    /// The volume.
+    pub volume: VolumeId,
+    /// From which node; `None` is from all.
+    pub node: Option<String>,
+}
+
 /// NodeStageVolume. Paths stay as they were spelled: they are looked at after the volume is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StageVolume {

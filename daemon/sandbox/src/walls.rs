@@ -140,16 +140,30 @@ pub fn confine_probe(uid: Option<u32>) -> Result<Vec<String>, WallError> {
     Ok(missing)
 }
 
-/// Shuts the effects process in: it keeps its user, loses every capability, and of the file system it has exactly these folders, to
-/// read and to write. Returns what could not be had on this kernel. Single-threaded.
+/// Shuts in an effects process that works in a folder: it keeps its user, loses every capability, and of the file system it has exactly
+/// this folder, to read and to write. Returns what could not be had on this kernel. Single-threaded.
 ///
 /// A folder that cannot be opened is passed over, and so cannot be used either; the process reports it when it opens it itself.
-pub fn confine_effects(folders: &[HostPath]) -> Result<Vec<String>, WallError> {
+pub fn confine_to_folder(folder: &HostPath) -> Result<Vec<String>, WallError> {
+    confine_effects(None, || landlock::folder(folder))
+}
+
+/// Shuts in an effects process that talks to a cluster: it becomes a user of its own, loses every capability, and of the file system it
+/// can read what the C library and the client's library look at, and write nothing. To be called once the libraries are loaded and
+/// before they have made a thread.
+pub fn confine_to_network(uid: Option<u32>) -> Result<Vec<String>, WallError> {
+    confine_effects(uid, landlock::libraries)
+}
+
+fn confine_effects(uid: Option<u32>, landlock: impl FnOnce() -> Result<Option<String>, ::landlock::RulesetError>) -> Result<Vec<String>, WallError> {
     limit(Resource::RLIMIT_CORE, "core", 0)?;
     let bounding = caps::clear(None, CapSet::Bounding);
+    if let Some(uid) = uid {
+        become_user(uid).map_err(|source| WallError::Identity { uid, source })?;
+    }
     drop_capabilities()?;
     set_attributes()?;
-    let mut missing: Vec<String> = landlock::folders(folders).map_err(WallError::Landlock)?.into_iter().collect();
+    let mut missing: Vec<String> = landlock().map_err(WallError::Landlock)?.into_iter().collect();
     if bounding.is_err() {
         missing.push("an empty capability bounding set".to_owned());
     }

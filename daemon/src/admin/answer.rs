@@ -7,10 +7,10 @@ use crate::served::Served;
 use crate::story;
 use std::sync::{Arc, PoisonError};
 use windlass_engine::record::{Record, StrandState, What};
-use windlass_plan::format::FormatState;
+use windlass_plan::format::{FormatNote, FormatState};
 use windlass_plan::ids::VolumeId;
 use windlass_plan::lower;
-use windlass_plan::step::Backing;
+use windlass_plan::step::{Backing, BackingFile};
 
 pub(super) fn status(house: &Arc<House>) -> Status {
     let records = house.records();
@@ -22,7 +22,12 @@ pub(super) fn status(house: &Arc<House>) -> Status {
         node: house.config.node.clone(),
         roles: house.config.roles.clone(),
         workers_idle: house.engine.as_ref().map(|engine| engine.idle_workers()).unwrap_or_default(),
-        effects: house.effects.view().into_iter().map(|(folder, pid, missing_walls)| Effects { folder: folder.to_string(), pid, missing_walls }).collect(),
+        effects: house
+            .effects
+            .view()
+            .into_iter()
+            .map(|(back_end, pid, missing_walls)| Effects { back_end: back_end.to_string(), pid, missing_walls })
+            .collect(),
         drivers: house.all().iter().map(|served| driver(served, &records)).collect(),
         volumes: records.iter().map(volume).collect(),
         going: (house.claims.going().into_iter())
@@ -141,7 +146,7 @@ pub(super) fn allow_format(house: &Arc<House>, driver: Option<&str>, volume: &st
         // What an interrupted format left on this very file may be formatted over.
         Some(note) if matches!(note.state, FormatState::Begun | FormatState::AllowedOverRemains) => (note.backing, FormatState::AllowedOverRemains),
         // Otherwise the word counts for whatever is behind the volume, as long as that is blank: no identity belongs to it.
-        _ => (Backing { device: 0, inode: 0, born_ns: 0 }, FormatState::Allowed),
+        _ => (Backing::File(BackingFile { device: 0, inode: 0, born_ns: 0 }), FormatState::Allowed),
     };
-    engine.notes().write(&key, &backing, state).map_err(text)
+    engine.notes().write(&key, &FormatNote { backing, state, proof: None }).map_err(text)
 }

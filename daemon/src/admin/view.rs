@@ -20,10 +20,10 @@ pub(crate) struct Status {
     pub(crate) unowned: Vec<Unowned>,
 }
 
-/// The effects process of one granted folder.
+/// The effects process of one back end: a granted folder, or a cluster.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Effects {
-    pub(crate) folder: String,
+    pub(crate) back_end: String,
     pub(crate) pid: u32,
     pub(crate) missing_walls: Vec<String>,
 }

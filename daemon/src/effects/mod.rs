@@ -1,6 +1,8 @@
 //! Effects: what plugins have done in the world while a controller call runs. Checked here, done in processes of their own.
 
 mod files;
+mod images;
+mod mortal;
 mod process;
 mod role;
 
@@ -8,44 +10,118 @@ pub(crate) use process::EffectsProcesses;
 pub(crate) use role::run;
 
 use windlass_plan::attach::Source;
-use windlass_plan::effect::{Effect, EffectAnswer, EffectError, FilesVerb, is_file_name};
-use windlass_plan::grants::Grants;
+use windlass_plan::check::secret;
+use windlass_plan::effect::{Effect, EffectAnswer, EffectError, FilesEffect, FilesVerb, ImageVerb, RbdAnswer, RbdEffect, RbdVerb, is_file_name};
+use windlass_plan::failure::Failure;
+use windlass_plan::grants::{Grants, Ungranted};
 use windlass_plan::plugin::RefusalKind;
+use windlass_plan::rbd::{Claimed, ImageAt, PoolAt, RbdName};
+use windlass_plan::request::{Secret, Secrets};
+use windlass_wire::effects::{BackEnd, Deed};
 
-/// The effects of one call: what it may, and which source it made or found.
+/// The effects of one call: what it may, and what it made, found and claimed.
 pub(crate) struct Effects<'a> {
     /// What the operator allows the driver.
     pub(crate) grants: &'a Grants,
+    /// The call's secrets, which a plugin can name and never see.
+    pub(crate) secrets: &'a Secrets,
     /// Who does it.
     pub(crate) process: &'a EffectsProcesses,
-    /// The sources that `create` effects of this call made or found, in order.
-    pub(crate) sources: Vec<Source>,
+    /// What has come of it so far.
+    pub(crate) traces: Traces,
+}
+
+/// What the effects of one call left in the world that its answer has to tell.
+#[derive(Default)]
+pub(crate) struct Traces {
+    /// The canonical names of the sources that `create` effects made or found, in order.
+    pub(crate) sources: Vec<String>,
+    /// What `claim` effects proved.
+    pub(crate) claims: Vec<Claimed>,
 }
 
 impl Effects<'_> {
     /// Checks an effect and has it done.
     pub(crate) fn perform(&mut self, effect: Effect) -> Result<EffectAnswer, EffectError> {
-        let Effect::Files(files) = effect;
-        let Some(folder) = self.grants.files.get(&files.folder) else {
-            let shown: String = files.folder.chars().filter(|c| !c.is_control()).take(64).collect();
+        match effect {
+            Effect::Files(effect) => self.files(effect),
+            Effect::Rbd(effect) => self.rbd(effect),
+        }
+    }
+
+    fn files(&mut self, FilesEffect { folder, verb }: FilesEffect) -> Result<EffectAnswer, EffectError> {
+        let Some(path) = self.grants.files.get(&folder) else {
+            let shown: String = folder.chars().filter(|c| !c.is_control()).take(64).collect();
             return Err(refuse(RefusalKind::PermissionDenied, format!("the folder {shown:?} was not granted to this driver")));
         };
-        let name = match &files.verb {
+        let name = match &verb {
             FilesVerb::Create { name, .. } | FilesVerb::Stat { name } | FilesVerb::Grow { name, .. } | FilesVerb::Delete { name } => Some(name),
             FilesVerb::List { .. } | FilesVerb::Room => None,
         };
         if name.is_some_and(|name| !is_file_name(name)) {
             return Err(refuse(RefusalKind::Invalid, "a file's name is 1 to 200 letters, digits, `-`, `_` or `.`, and does not begin with a dot".to_owned()));
         }
-        let source = match &files.verb {
-            FilesVerb::Create { name, .. } => Some(Source::File { folder: files.folder.clone(), name: name.clone() }),
+        let source = match &verb {
+            FilesVerb::Create { name, .. } => Some(Source::File { folder, name: name.clone() }.to_string()),
             _ => None,
         };
-        let answer = self.process.perform(folder, files.verb)?;
-        // Made or found, once: a plugin may ask for the same file again.
-        self.sources.extend(source.filter(|source| !self.sources.contains(source)));
+        let answer = self.process.perform(&BackEnd::Folder(path.clone()), Deed::Files(verb), None)?;
+        self.made(source);
         Ok(answer)
     }
+
+    fn rbd(&mut self, RbdEffect { cluster, credentials, verb }: RbdEffect) -> Result<EffectAnswer, EffectError> {
+        let grant = self.grants.cluster(&cluster).map_err(ungranted)?;
+        if let Some(at) = pool_of(&verb) {
+            self.grants.pool(&cluster, at).map_err(ungranted)?;
+        }
+        if let RbdVerb::Image { verb: ImageVerb::Create(wish), .. } = &verb
+            && let Some(pool) = &wish.data_pool
+        {
+            self.grants.data_pool(&cluster, pool).map_err(ungranted)?;
+        }
+        let user = self.user(&credentials.user)?;
+        let key = self.secret(&credentials.key)?;
+        let source = match &verb {
+            RbdVerb::Image { at, image, verb: ImageVerb::Create(_) } => {
+                Some(ImageAt { cluster: cluster.clone(), at: at.clone(), image: image.clone() }.to_string())
+            }
+            _ => None,
+        };
+        let answer = self.process.perform(&BackEnd::Cluster(grant.monitors.clone()), Deed::Rbd { user, verb }, Some(key))?;
+        self.made(source);
+        if let EffectAnswer::Rbd(RbdAnswer::Claimed(claimed)) = &answer {
+            self.traces.claims.push(claimed.clone());
+        }
+        Ok(answer)
+    }
+
+    fn secret(&self, name: &str) -> Result<Secret, EffectError> {
+        secret(self.secrets, name).map_err(|Failure { text, .. }| refuse(RefusalKind::Invalid, text))
+    }
+
+    fn user(&self, name: &str) -> Result<RbdName, EffectError> {
+        let user = self.secret(name)?;
+        RbdName::parse(user.reveal()).map_err(|problem| refuse(RefusalKind::Invalid, format!("the secret `{name}` is not a Ceph user: {problem}")))
+    }
+
+    /// Made or found, once: a plugin may ask for the same again.
+    fn made(&mut self, source: Option<String>) {
+        let sources = &mut self.traces.sources;
+        sources.extend(source.filter(|source| !sources.contains(source)));
+    }
+}
+
+fn pool_of(verb: &RbdVerb) -> Option<&PoolAt> {
+    match verb {
+        RbdVerb::PoolName { .. } => None,
+        RbdVerb::Pool { at, .. } | RbdVerb::Image { at, .. } => Some(at),
+    }
+}
+
+/// What an operator did not grant is named with what was, so that a wrong parameter of a storage class can be mended.
+fn ungranted(problem: Ungranted) -> EffectError {
+    refuse(RefusalKind::Invalid, problem.to_string())
 }
 
 pub(crate) fn refuse(kind: RefusalKind, message: String) -> EffectError {

@@ -1,18 +1,28 @@
-//! The role `effects`: shuts itself in to one granted folder, then does what it is asked, a few things at a time.
+//! The role `effects`: shuts itself in to one back end, then does what it is asked, a few things at a time.
 
 use super::files::{Folder, Stale};
+use super::images::Images;
 use super::refuse;
+use std::collections::HashMap;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use windlass_plan::effect::{EffectAnswer, EffectError};
 use windlass_plan::plugin::RefusalKind;
-use windlass_wire::effects::{Ready, Reply, Request, Setup};
+use windlass_plan::request::Secret;
+use windlass_wire::effects::{BackEnd, Deed, Ready, Reply, Request, Setup};
 use windlass_wire::frame::{self, FrameError};
 
 /// Effects that are done at once: a folder that hangs at one file may still answer at another.
 const THREADS: usize = 4;
+
+/// The same in a cluster, where most of an effect is waiting for the monitors and for other machines.
+const CLUSTER_THREADS: usize = 16;
+
+/// Keys that wait for their effect: one each, and no more than effects wait at once.
+const KEYS: usize = 256;
 
 /// Runs until the daemon closes the socket, or a thread of it ends.
 pub(crate) fn run() -> ExitCode {
@@ -32,30 +42,86 @@ pub(crate) fn run() -> ExitCode {
 
 fn serve(mut socket: UnixStream) -> anyhow::Result<()> {
     let setup: Setup = frame::read(&mut socket, frame::LIMIT)?;
-    let missing_walls = windlass_sandbox::walls::confine_effects(std::slice::from_ref(&setup.folder))?;
-    let folder = match Folder::open(setup.folder.as_str()) {
-        Ok(folder) => Arc::new(folder),
-        Err(error) => return Ok(frame::write(&mut socket, &Ready { problem: Some(error.to_string()), missing_walls })?),
+    let (room, missing_walls) = match Room::enter(&setup)? {
+        Ok(entered) => entered,
+        Err(problem) => return Ok(frame::write(&mut socket, &Ready { problem: Some(problem), missing_walls: Vec::new() })?),
     };
     frame::write(&mut socket, &Ready { problem: None, missing_walls })?;
 
+    let room = Arc::new(room);
     let writer = Arc::new(Mutex::new(socket.try_clone()?));
-    let (queue, work) = channel::<Request>();
+    let (queue, work) = channel();
     let work = Arc::new(Mutex::new(work));
-    for _ in 0..THREADS {
+    for _ in 0..room.threads() {
         let end = End(socket.try_clone()?);
-        let (folder, writer, work) = (folder.clone(), writer.clone(), work.clone());
-        std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
-            if let Err(error) = thread(&folder, &writer, &work) {
+        let (room, writer, work) = (room.clone(), writer.clone(), work.clone());
+        std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
+            if let Err(error) = thread(&room, &writer, &work) {
                 tracing::error!(error = &error as &dyn std::error::Error, "the effects process ends");
             }
             drop(end);
         })?;
     }
+    let mut keys = HashMap::new();
     while let Ok(request) = frame::read(&mut socket, frame::LIMIT) {
-        queue.send(request)?;
+        match request {
+            Request::Key { id, key } if keys.len() < KEYS => drop(keys.insert(id, key.open())),
+            Request::Key { .. } => anyhow::bail!("{KEYS} keys wait for their effects: the daemon sends what it may not send"),
+            Request::Do { id, deed } => queue.send(Work { id, deed, key: keys.remove(&id) })?,
+        }
     }
     Ok(())
+}
+
+/// What the process talks to.
+enum Room {
+    Folder(Folder),
+    Cluster(Images),
+}
+
+impl Room {
+    /// Opens what is needed and shuts the process in, whichever must come first. The inner error is the back end's.
+    fn enter(setup: &Setup) -> anyhow::Result<Result<(Self, Vec<String>), String>> {
+        match &setup.back_end {
+            BackEnd::Folder(path) => {
+                let missing_walls = windlass_sandbox::walls::confine_to_folder(path)?;
+                Ok(Folder::open(path.as_str()).map(|folder| (Self::Folder(folder), missing_walls)).map_err(|error| error.to_string()))
+            }
+            BackEnd::Cluster(monitors) => match Images::load(monitors) {
+                Ok(images) => Ok(Ok((Self::Cluster(images), windlass_sandbox::walls::confine_to_network(setup.uid)?))),
+                Err(error) => Ok(Err(error)),
+            },
+        }
+    }
+
+    fn threads(&self) -> usize {
+        match self {
+            Self::Folder(_) => THREADS,
+            Self::Cluster(_) => CLUSTER_THREADS,
+        }
+    }
+
+    /// Does what is asked, and says whether the process is good for more.
+    fn perform(&self, deed: Deed, key: Option<Secret>) -> (Result<EffectAnswer, EffectError>, Result<(), ThreadError>) {
+        match (self, deed, key) {
+            (Self::Folder(folder), Deed::Files(verb), _) => match folder.is_current() {
+                Ok(()) => (folder.perform(verb), Ok(())),
+                Err(stale) => {
+                    let end = if matches!(stale, Stale::Replaced) { Err(ThreadError::Replaced) } else { Ok(()) };
+                    (Err(refuse(RefusalKind::Unavailable, stale.to_string())), end)
+                }
+            },
+            (Self::Cluster(images), Deed::Rbd { user, verb }, Some(key)) => (images.perform(&user, key, verb), Ok(())),
+            _ => (Err(refuse(RefusalKind::Unavailable, "the effect is not one for this back end, or came without its key".to_owned())), Ok(())),
+        }
+    }
+}
+
+/// An effect that waits for a thread.
+struct Work {
+    id: u64,
+    deed: Deed,
+    key: Option<Secret>,
 }
 
 /// With a thread the process ends, by whatever way it went, a panic too: a process that has fewer than it began with would one day
@@ -79,19 +145,13 @@ enum ThreadError {
     Replaced,
 }
 
-fn thread(folder: &Folder, writer: &Mutex<UnixStream>, work: &Mutex<Receiver<Request>>) -> Result<(), ThreadError> {
+fn thread(room: &Room, writer: &Mutex<UnixStream>, work: &Mutex<Receiver<Work>>) -> Result<(), ThreadError> {
     loop {
         let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Request { id, verb }) = next else { return Ok(()) };
-        let is_current = folder.is_current();
-        let result = match &is_current {
-            Ok(()) => folder.perform(verb),
-            Err(stale) => Err(refuse(RefusalKind::Unavailable, stale.to_string())),
-        };
+        let Ok(Work { id, deed, key }) = next else { return Ok(()) };
+        let (result, state) = room.perform(deed, key);
         answer(&mut writer.lock().unwrap_or_else(PoisonError::into_inner), Reply { id, result }).map_err(ThreadError::Answer)?;
-        if let Err(Stale::Replaced) = is_current {
-            return Err(ThreadError::Replaced);
-        }
+        state?;
     }
 }
 
@@ -125,11 +185,11 @@ mod tests {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = dir.path().join("volumes");
         std::fs::create_dir(&path).unwrap();
-        let folder = Folder::open(path.to_str().unwrap()).unwrap();
+        let room = Room::Folder(Folder::open(path.to_str().unwrap()).unwrap());
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (queue, work) = channel();
-        let ask = || queue.send(Request { id: 1, verb: FilesVerb::Stat { name: "a".into() } }).unwrap();
-        let run = std::thread::spawn(move || thread(&folder, &Mutex::new(ours), &Mutex::new(work)));
+        let ask = || queue.send(Work { id: 1, deed: Deed::Files(FilesVerb::Stat { name: "a".into() }), key: None }).unwrap();
+        let run = std::thread::spawn(move || thread(&room, &Mutex::new(ours), &Mutex::new(work)));
         ask();
         assert_eq!(frame::read::<Reply>(&mut theirs, 4096).unwrap().result, Ok(EffectAnswer::File(None)));
         // As when a disk is mounted over it.

@@ -35,6 +35,32 @@ impl Controller for ControllerService {
         Ok(Response::new(v1::DeleteVolumeResponse {}))
     }
 
+    async fn controller_publish_volume(
+        &self,
+        request: Request<v1::ControllerPublishVolumeRequest>,
+    ) -> Result<Response<v1::ControllerPublishVolumeResponse>, Status> {
+        let until = until(&self.0, &request);
+        let call = from_proto::publish_to_node(request.into_inner()).map_err(Refused::from)?;
+        let key = self.0.volume(&call.request.volume);
+        match self.0.run("ControllerPublishVolume", key, until, call, story::controller_publish::publish).await? {
+            Answer::Context(context) => Ok(Response::new(to_proto::published(context).map_err(Refused::from)?)),
+            _ => Err(MISMATCH.into()),
+        }
+    }
+
+    async fn controller_unpublish_volume(
+        &self,
+        request: Request<v1::ControllerUnpublishVolumeRequest>,
+    ) -> Result<Response<v1::ControllerUnpublishVolumeResponse>, Status> {
+        let until = until(&self.0, &request);
+        let Some(call) = unless_nothing(from_proto::unpublish_from_node(request.into_inner()))? else {
+            return Ok(Response::new(v1::ControllerUnpublishVolumeResponse {}));
+        };
+        let key = self.0.volume(&call.request.volume);
+        done(self.0.run("ControllerUnpublishVolume", key, until, call, story::controller_publish::unpublish).await?)?;
+        Ok(Response::new(v1::ControllerUnpublishVolumeResponse {}))
+    }
+
     async fn validate_volume_capabilities(
         &self,
         request: Request<v1::ValidateVolumeCapabilitiesRequest>,
@@ -42,7 +68,7 @@ impl Controller for ControllerService {
         let until = until(&self.0, &request);
         let confirmation = to_proto::confirmation(request.get_ref());
         let call = from_proto::validate_volume(request.into_inner()).map_err(Refused::from)?;
-        let words = unclaimed(&self.0, "ValidateVolumeCapabilities", until, move |served| story::controller::validate(served, call.request)).await?;
+        let words = unclaimed(&self.0, "ValidateVolumeCapabilities", until, move |served| story::controller::validate(served, call)).await?;
         Ok(Response::new(to_proto::validated(confirmation, words)))
     }
 

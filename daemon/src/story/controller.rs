@@ -5,16 +5,16 @@ use crate::refused::Refused;
 use crate::served::Served;
 use crate::story::{OTHER_ANSWER, call};
 use windlass_plan::plugin::{CapacityAnswer, CapacityFacts, PluginAnswer, PluginCall, ValidateFacts, VolumeAnswer};
-use windlass_plan::request::{Call, Capacity, ExpandVolume, ListVolumes, ValidateVolume};
+use windlass_plan::request::{Call, Capacity, ExpandVolume, ListVolumes, Secrets, ValidateVolume};
 
 /// Entries of a page when the caller names no number: far below what grpc-go takes in one message.
 const PAGE: u32 = 500;
 
 pub(crate) fn expand(served: &Served, request: Call<ExpandVolume>, _: &mut Claim) -> Result<Answer, Refused> {
-    let request = request.request;
+    let Call { request, secrets } = request;
     let generation = served.generation()?;
     let asked = PluginCall::Expand { volume: request.volume.to_string(), capacity: request.capacity };
-    let (answer, _) = call(served, &generation, asked)?;
+    let (answer, _) = call(served, &generation, asked, &secrets)?;
     let PluginAnswer::Expanded(expanded) = answer else { return Err(OTHER_ANSWER) };
     if expanded.capacity < request.capacity.required {
         return Err(Refused::Contract("the volume is smaller than what was asked for"));
@@ -23,7 +23,7 @@ pub(crate) fn expand(served: &Served, request: Call<ExpandVolume>, _: &mut Claim
 }
 
 /// Nothing, or why not.
-pub(crate) fn validate(served: &Served, request: ValidateVolume) -> Result<Option<String>, Refused> {
+pub(crate) fn validate(served: &Served, Call { request, secrets }: Call<ValidateVolume>) -> Result<Option<String>, Refused> {
     let generation = served.generation()?;
     if let Some(key) = request.mutable_parameters.keys().next() {
         return Ok(Some(format!("the mutable parameter {key:?} is not supported: this driver has none")));
@@ -34,7 +34,7 @@ pub(crate) fn validate(served: &Served, request: ValidateVolume) -> Result<Optio
         capabilities: request.capabilities,
         parameters: request.parameters,
     };
-    match call(served, &generation, PluginCall::Validate(facts))?.0 {
+    match call(served, &generation, PluginCall::Validate(facts), &secrets)?.0 {
         PluginAnswer::Validated(words) => Ok(words),
         _ => Err(OTHER_ANSWER),
     }
@@ -45,7 +45,7 @@ pub(crate) fn list(served: &Served, request: &ListVolumes) -> Result<(Vec<Volume
     let generation = served.generation()?;
     let max_entries = if request.max_entries == 0 { PAGE } else { request.max_entries };
     let asked = PluginCall::ListVolumes { max_entries, starting_token: request.starting_token.clone() };
-    match call(served, &generation, asked)?.0 {
+    match call(served, &generation, asked, &Secrets::default())?.0 {
         PluginAnswer::Volumes { entries, .. } if entries.len() > max_entries as usize => Err(Refused::Contract("a page has more entries than were asked for")),
         PluginAnswer::Volumes { entries, next_token } => Ok((entries, next_token)),
         _ => Err(OTHER_ANSWER),
@@ -56,7 +56,7 @@ pub(crate) fn list(served: &Served, request: &ListVolumes) -> Result<(Vec<Volume
 pub(crate) fn capacity(served: &Served, request: Capacity) -> Result<CapacityAnswer, Refused> {
     let generation = served.generation()?;
     let facts = CapacityFacts { capabilities: request.capabilities, parameters: request.parameters, topology: request.topology };
-    match call(served, &generation, PluginCall::Capacity(facts))?.0 {
+    match call(served, &generation, PluginCall::Capacity(facts), &Secrets::default())?.0 {
         PluginAnswer::Capacity(room) => Ok(room),
         _ => Err(OTHER_ANSWER),
     }

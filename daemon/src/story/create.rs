@@ -10,7 +10,7 @@ use windlass_plan::request::{Call, CreateVolume};
 
 pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut Claim) -> Result<Answer, Refused> {
     let generation = served.generation()?;
-    let request = request.request;
+    let Call { request, secrets } = request;
     let facts = CreateFacts {
         name: request.name,
         capacity: request.capacity,
@@ -21,7 +21,7 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
     };
     let mut is_claimed = false;
     loop {
-        let (answer, sources) = call(served, &generation, PluginCall::CreateVolume(facts.clone()))?;
+        let (answer, traces) = call(served, &generation, PluginCall::CreateVolume(facts.clone()), &secrets)?;
         let PluginAnswer::Volume(mut volume) = answer else { return Err(OTHER_ANSWER) };
         check(&volume, &facts)?;
         // From here on the volume's id is claimed as well. Where a delete had it meanwhile, what was just said may be gone: ask again.
@@ -34,10 +34,10 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
                 continue;
             }
         }
-        match &sources[..] {
+        match &traces.sources[..] {
             [] => {}
-            [source] => drop(volume.context.insert(SOURCE_KEY.to_owned(), source.to_string())),
-            [_, _, ..] => return Err(Refused::Contract("one volume was made from several files")),
+            [source] => drop(volume.context.insert(SOURCE_KEY.to_owned(), source.clone())),
+            [_, _, ..] => return Err(Refused::Contract("one volume was made from several files or images")),
         }
         return Ok(Answer::Volume(volume));
     }

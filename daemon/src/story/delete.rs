@@ -8,14 +8,14 @@ use windlass_plan::plugin::{PluginAnswer, PluginCall};
 use windlass_plan::request::{Call, DeleteVolume};
 
 pub(crate) fn delete(served: &Served, request: Call<DeleteVolume>, _: &mut Claim) -> Result<Answer, Refused> {
-    let volume = request.request.volume;
+    let Call { request: DeleteVolume { volume }, secrets } = request;
     let generation = served.generation()?;
     if let Some(engine) = &served.house.engine
         && !engine.open(served.driver.name(), &volume)?.is_absent()?
     {
         return Err(Refused::InUse(volume));
     }
-    let (answer, _) = call(served, &generation, PluginCall::DeleteVolume { volume: volume.to_string() })?;
+    let (answer, _) = call(served, &generation, PluginCall::DeleteVolume { volume: volume.to_string() }, &secrets)?;
     let PluginAnswer::Deleted = answer else { return Err(OTHER_ANSWER) };
     if let Some(engine) = &served.house.engine
         && let Err(error) = engine.notes().forget(&engine.key(served.driver.name(), &volume))

@@ -4,6 +4,9 @@ use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
 use crate::story::{OTHER_ANSWER, place};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use windlass_plan::grants::Grants;
 use windlass_plan::ids::VolumeId;
 use windlass_plan::lower::NODE_NAME;
 use windlass_plan::paths::Place;
@@ -50,11 +53,12 @@ fn seen_place(served: &Served, work: &mut windlass_engine::Work<'_>, volume: &Vo
 /// registered for teardown.
 pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
     let config = &served.house.config;
-    let facts = NodeFacts { node: config.node.clone(), topology: config.topology.clone() };
     let Ok(generation) = served.driver.generation() else {
+        let facts = NodeFacts { node: config.node.clone(), topology: config.topology.clone(), addresses: Vec::new() };
         let from_configuration = || NodeInfo { node_id: facts.node, max_volumes: 0, topology: facts.topology };
         return Ok(served.driver.remembered_node().unwrap_or_else(from_configuration));
     };
+    let facts = NodeFacts { node: config.node.clone(), topology: config.topology.clone(), addresses: addresses(&generation.spec.grants) };
     match generation.ask(PluginCall::NodeInfo(facts))? {
         PluginAnswer::NodeInfo(info) => {
             served.driver.remember_node(&info);
@@ -62,4 +66,17 @@ pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
         }
         _ => Err(OTHER_ANSWER),
     }
+}
+
+/// The addresses from which the kernel of this node reaches the clusters: those that its routes to the monitors begin with. Nothing is
+/// sent.
+fn addresses(grants: &Grants) -> Vec<IpAddr> {
+    let towards = |monitor: &SocketAddr| {
+        let any: IpAddr = if monitor.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(monitor).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let found: BTreeSet<IpAddr> = grants.rbd.values().flat_map(|cluster| &cluster.monitors).filter_map(towards).collect();
+    found.into_iter().collect()
 }

@@ -3,17 +3,20 @@
 use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{attach, place, require_source};
+use crate::story::{place, planned, require_source};
 use sha2::{Digest, Sha256};
 use windlass_engine::publish::PublishOrder;
 use windlass_engine::record::PublishFacts;
+use windlass_plan::attach::Source;
+use windlass_plan::check::{NEVER_WRITTEN_KEY, Told, check, check_source};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::lower;
-use windlass_plan::request::{Call, PublishVolume, StageVolume, UnpublishVolume};
+use windlass_plan::request::{Call, PublishVolume, Secrets, StageVolume, UnpublishVolume};
 use windlass_plan::step::Writable;
 
-/// Keys of volume_context that kubelet changes from call to call (tokens of service accounts): not part of "the same arguments".
-const CHANGING: &str = "csi.storage.k8s.io/";
+/// Keys of contexts that may change from call to call: kubelet's (tokens of service accounts), and what a later claim of the controller
+/// proved, which is about staging. Not part of "the same arguments".
+const CHANGING: [&str; 2] = ["csi.storage.k8s.io/", NEVER_WRITTEN_KEY];
 
 pub(crate) fn publish(served: &Served, call: Call<PublishVolume>, _: &mut Claim) -> Result<Answer, Refused> {
     let request = call.request;
@@ -53,7 +56,18 @@ fn require_known(served: &Served, request: &PublishVolume) -> Result<(), Refused
         publish_context: request.publish_context.clone(),
         volume_context: request.volume_context.clone(),
     };
-    attach(served, &stage, |source| require_source(&mut work, source)).map(drop)
+    let generation = served.generation()?;
+    let plan = planned(&generation, &stage)?;
+    let told = Told { volume_context: &stage.volume_context, publish_context: &stage.publish_context, secrets: &Secrets::default() };
+    match &plan.source {
+        Source::File { .. } => {
+            require_source(&mut work, &check_source(&plan.source, &generation.spec.grants, told)?)?;
+            check(&plan, &generation.spec.grants, told, &stage.capability)?;
+            Ok(())
+        }
+        // Only the controller knows whether there is such an image; what is to be said here is that it is not staged.
+        Source::Rbd(_) => Ok(()),
+    }
 }
 
 /// A digest of what a second publish must repeat, besides what is recorded in the open. Contexts may hold tokens: they are not kept.
@@ -65,7 +79,7 @@ fn digest(request: &PublishVolume) -> String {
     };
     add(&request.staging_path);
     for context in [&request.publish_context, &request.volume_context] {
-        for (key, value) in context.iter().filter(|(key, _)| !key.starts_with(CHANGING)) {
+        for (key, value) in context.iter().filter(|(key, _)| !CHANGING.iter().any(|prefix| key.starts_with(prefix))) {
             add(key);
             add(value);
         }

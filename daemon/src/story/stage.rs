@@ -3,17 +3,18 @@
 use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{attach, place, require_source};
+use crate::story::{attach, place};
 use windlass_engine::Work;
 use windlass_engine::record::StageFacts;
 use windlass_engine::stage::StageOrder;
+use windlass_plan::attach::Source;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::lower;
 use windlass_plan::paths::Place;
 use windlass_plan::request::{Call, StageVolume, UnstageVolume};
 
 pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> Result<Answer, Refused> {
-    let request = call.request;
+    let request = &call.request;
     let mut work = served.engine()?.open(served.driver.name(), &request.volume)?;
     let staging = place(served, "staging_target_path", &request.staging_path);
     match &staging {
@@ -22,26 +23,32 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
         // Nothing will be done. The look tells the lease whether anything of the volume is here, or its lock can go.
         Err(_) => drop(work.is_absent()?),
     }
-    stage_anew(served, request, staging, &mut work).map_err(|refused| {
+    stage_anew(served, &call, staging, &mut work).map_err(|refused| {
         // The volume is still published, and only its staging mount is gone: kubelet must not take a refusal for "nothing is here".
         if work.holds_something() { Failure::new(Reason::LeftBehind, format!("{refused}; the volume is still published here")).into() } else { refused }
     })?;
     Ok(Answer::Done)
 }
 
-fn stage_anew(served: &Served, request: StageVolume, staging: Result<Place, Refused>, work: &mut Work<'_>) -> Result<(), Refused> {
-    let (plan, source) = attach(served, &request, |source| require_source(work, source))?;
+fn stage_anew(served: &Served, call: &Call<StageVolume>, staging: Result<Place, Refused>, work: &mut Work<'_>) -> Result<(), Refused> {
+    let (plan, source) = attach(served, call, work)?;
+    let request = &call.request;
+    let key = match &source {
+        Source::Rbd(rbd) => call.secrets.get(&rbd.credentials.key),
+        Source::File { .. } => None,
+    };
     // A path is looked at after the volume is known: whoever asks for nothing learns that first.
     let staging = staging?;
     let facts = StageFacts {
-        path: request.staging_path,
+        path: request.staging_path.clone(),
         capability: request.capability.clone(),
         source: source.to_string(),
         filesystem: plan.filesystem.as_ref().map(|filesystem| filesystem.kind),
         staging,
     };
     let steps = lower::stage(served.engine()?.key(served.driver.name(), &request.volume), &plan, &request.capability, &facts.staging);
-    work.stage(StageOrder { facts, steps, content: plan.content, is_ours: plan.is_ours })?;
+    let proof = plan.source.proof().map(str::to_owned);
+    work.stage(StageOrder { facts, steps, content: plan.content, is_ours: plan.is_ours, proof, key })?;
     Ok(())
 }
 

@@ -7,4 +7,5 @@ pub mod effects;
 pub mod frame;
 pub mod mux;
 pub mod plugin;
+pub mod sealed;
 pub mod worker;

@@ -222,9 +222,16 @@ impl<Out, In> Drop for OpenCall<'_, Out, In> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effects::Deed;
     use crate::effects::{Reply, Request};
     use std::time::Duration;
     use windlass_plan::effect::{EffectAnswer, FilesVerb};
+
+    fn number(request: &Request) -> u64 {
+        match request {
+            Request::Key { id, .. } | Request::Do { id, .. } => *id,
+        }
+    }
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(5)
@@ -236,11 +243,11 @@ mod tests {
         let mux: Mux<Request, Reply> = Mux::start("test", ours, 4096).unwrap();
         let (one, two) = (mux.call().unwrap(), mux.call().unwrap());
         for call in [&one, &two] {
-            call.send(&Request { id: call.id, verb: FilesVerb::Room }).unwrap();
+            call.send(&Request::Do { id: call.id, deed: Deed::Files(FilesVerb::Room) }).unwrap();
         }
         let asked: Vec<Request> = (0..2).map(|_| frame::read(&mut theirs, 4096).unwrap()).collect();
         for request in asked.iter().rev() {
-            frame::write(&mut theirs, &Reply { id: request.id, result: Ok(EffectAnswer::Room { available: request.id, total: 0 }) }).unwrap();
+            frame::write(&mut theirs, &Reply { id: number(request), result: Ok(EffectAnswer::Room { available: number(request), total: 0 }) }).unwrap();
         }
         for call in [&one, &two] {
             let reply = call.wait(soon()).unwrap();
@@ -264,7 +271,7 @@ mod tests {
                     scope.spawn(|| {
                         let call = mux.call().unwrap();
                         let name = "n".repeat(1 << 20);
-                        let ask = Request { id: call.id, verb: FilesVerb::Stat { name } };
+                        let ask = Request::Do { id: call.id, deed: Deed::Files(FilesVerb::Stat { name }) };
                         (0..16).find_map(|_| call.send(&ask).err())
                     })
                 })
@@ -282,10 +289,10 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mux: Mux<Request, Reply> = Mux::start("test", ours, 4096).unwrap();
         let call = mux.call().unwrap();
-        let ask = |verb| call.send(&Request { id: call.id, verb });
+        let ask = |verb| call.send(&Request::Do { id: call.id, deed: Deed::Files(verb) });
         assert_eq!(ask(FilesVerb::Stat { name: "n".repeat(frame::LIMIT + 1) }), Err(WaitError::TooLarge));
         assert_eq!(ask(FilesVerb::Room), Ok(()));
-        assert_eq!(frame::read::<Request>(&mut theirs, 4096).unwrap().verb, FilesVerb::Room);
+        assert!(matches!(frame::read(&mut theirs, 4096).unwrap(), Request::Do { deed: Deed::Files(FilesVerb::Room), .. }));
     }
 
     #[test]

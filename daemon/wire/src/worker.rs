@@ -1,5 +1,6 @@
 //! Between the engine and a worker: one question, one answer, for one volume a lease.
 
+use crate::sealed::Sealed;
 use serde::{Deserialize, Serialize};
 use windlass_plan::failure::Failure;
 use windlass_plan::ids::VolumeKey;
@@ -30,6 +31,8 @@ pub enum Ask {
         /// Where it was seen last, by the kernel's name: looked at first.
         device: Option<String>,
     },
+    /// Take this key for the next `MapImage`: the one frame to a worker that holds a secret.
+    Key(Sealed),
     /// Do a step.
     Do(Step),
     /// Undo a step.
@@ -55,7 +58,7 @@ pub enum Ask {
 /// A worker's answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Answer {
-    /// To `Lease` and `Release`.
+    /// To `Lease`, `Key` and `Release`.
     Ok,
     /// To `Observe`.
     Observed(Observed),
@@ -78,7 +81,7 @@ pub struct Marked {
     pub short_key: u64,
     /// The kernel's name.
     pub device: String,
-    /// The backing file's path, as the kernel knows it.
+    /// The backing file's path, as the kernel knows it, or the image.
     pub backing: String,
 }
 

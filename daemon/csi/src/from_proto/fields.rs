@@ -1,7 +1,7 @@
 //! The fields that several requests share, each checked in one place.
 
 use super::BadRequest;
-use crate::limits::{self, MAX_PATH, MAX_TOKENS, Problem, SERVICE_ACCOUNT_TOKENS};
+use crate::limits::{self, MAX_NODE_ID, MAX_PATH, MAX_TOKENS, Problem, SERVICE_ACCOUNT_TOKENS};
 use crate::v1;
 use std::collections::BTreeMap;
 use v1::volume_capability::AccessType;
@@ -67,6 +67,11 @@ pub(super) fn name(field: &str, name: &str) -> Result<String, BadRequest> {
 pub(super) fn path(field: &str, path: String) -> Result<String, BadRequest> {
     limits::bytes(&path, MAX_PATH).map_err(|problem| bad(field, problem))?;
     Ok(path)
+}
+
+pub(super) fn node_id(field: &str, id: String) -> Result<String, BadRequest> {
+    limits::bytes(&id, MAX_NODE_ID).map_err(|problem| bad(field, problem))?;
+    Ok(id)
 }
 
 pub(super) fn context(field: &str, context: BTreeMap<String, String>) -> Result<Context, BadRequest> {

@@ -23,6 +23,8 @@ pub enum PluginCapability {
 pub enum ControllerCapability {
     /// CreateVolume, DeleteVolume.
     CreateDeleteVolume,
+    /// ControllerPublishVolume, ControllerUnpublishVolume.
+    PublishUnpublishVolume,
     /// ListVolumes.
     ListVolumes,
     /// GetCapacity.
@@ -68,6 +70,7 @@ pub fn controller_capabilities(capabilities: impl IntoIterator<Item = Controller
     let message = |capability| {
         let kind = match capability {
             ControllerCapability::CreateDeleteVolume => ControllerType::CreateDeleteVolume,
+            ControllerCapability::PublishUnpublishVolume => ControllerType::PublishUnpublishVolume,
             ControllerCapability::ListVolumes => ControllerType::ListVolumes,
             ControllerCapability::GetCapacity => ControllerType::GetCapacity,
             ControllerCapability::ExpandVolume => ControllerType::ExpandVolume,

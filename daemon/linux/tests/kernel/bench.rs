@@ -203,7 +203,7 @@ impl<'a> Volume<'a> {
 }
 
 pub(crate) fn probed(lease: &mut Lease<'_>) -> Probe {
-    match lease.apply(&Step::Probe).unwrap() {
+    match lease.apply(&Step::Probe { is_never_written: false }).unwrap() {
         Outcome::Probed(probe) => probe,
         other => panic!("{other:?}"),
     }

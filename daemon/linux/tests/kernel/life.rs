@@ -8,7 +8,7 @@ use windlass_linux::{Fate, source_exists, survey};
 use windlass_plan::attach::Filesystem;
 use windlass_plan::capability::{FilesystemKind, MountFlags};
 use windlass_plan::failure::Reason;
-use windlass_plan::step::{Bind, Mount, Outcome, Probe, Shows, Step, TargetKind, Writable};
+use windlass_plan::step::{Backing, Bind, Mount, Outcome, Probe, Shows, Step, TargetKind, Writable};
 
 fn a_file_system_lives(kind: FilesystemKind, size: u64) {
     let bench = Bench::new();
@@ -19,7 +19,7 @@ fn a_file_system_lives(kind: FilesystemKind, size: u64) {
 
     let device = volume.attached(&mut lease, Writable::ReadWrite);
     assert_eq!((device.size, device.is_read_only, device.diskseq.is_some()), (size, false, true));
-    assert_ne!(device.backing.born_ns, 0);
+    assert!(matches!(&device.backing, Backing::File(file) if file.born_ns != 0), "{device:?}");
     assert_eq!(volume.attached(&mut lease, Writable::ReadWrite), device);
     assert!(
         survey()
@@ -261,7 +261,12 @@ fn loop_steps_without_a_device_say_that_it_has_to_be_attached() {
     let volume = bench.volume("volume", 16 * MIB);
     let staging = bench.folder("staging");
     let mut lease = volume.lease();
-    for step in [Step::Probe, Step::Refresh, mount(&staging, FilesystemKind::Ext4, Writable::ReadWrite), place_node(&staging.join("device"))] {
+    for step in [
+        Step::Probe { is_never_written: false },
+        Step::Refresh,
+        mount(&staging, FilesystemKind::Ext4, Writable::ReadWrite),
+        place_node(&staging.join("device")),
+    ] {
         assert_eq!(reason(lease.apply(&step)), Reason::NotStaged, "{step:?}");
     }
     assert_eq!(reason(lease.apply(&bind(&staging, &place("target"), TargetKind::Folder, Writable::ReadWrite))), Reason::NotStaged);

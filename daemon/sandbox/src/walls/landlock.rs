@@ -20,15 +20,29 @@ pub(super) fn nothing() -> Result<Option<String>, RulesetError> {
     Ok(lacking(&status))
 }
 
-/// These folders to read and write, no execution and no device nodes; no signal to anybody outside. The network stays open.
-pub(super) fn folders(folders: &[HostPath]) -> Result<Option<String>, RulesetError> {
+/// This folder to read and write, no execution and no device nodes; no signal to anybody outside. The network stays open.
+pub(super) fn folder(folder: &HostPath) -> Result<Option<String>, RulesetError> {
     let rights: BitFlags<AccessFs> = AccessFs::from_all(NEWEST) & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
-    let opened = folders.iter().filter_map(|folder| PathFd::new(folder.as_str()).ok());
+    beneath(&[folder.as_str()], rights)
+}
+
+/// What the C library and a storage client's library may look at after they were loaded: more of themselves, the time zone, how many
+/// processors there are, and random numbers.
+const LIBRARIES: [&str; 9] =
+    ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/proc/self", "/sys/devices/system"];
+
+/// Nothing to write, and nothing to read but [`LIBRARIES`]; no signal to anybody outside. The network stays open.
+pub(super) fn libraries() -> Result<Option<String>, RulesetError> {
+    beneath(&LIBRARIES, AccessFs::from_read(NEWEST).into())
+}
+
+fn beneath(paths: &[&str], rights: BitFlags<AccessFs>) -> Result<Option<String>, RulesetError> {
+    let opened = paths.iter().filter_map(|path| PathFd::new(path).ok());
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::Signal)?
         .create()?
-        .add_rules(opened.map(|folder| Ok::<_, RulesetError>(PathBeneath::new(folder, rights))))?
+        .add_rules(opened.map(|path| Ok::<_, RulesetError>(PathBeneath::new(path, rights))))?
         .restrict_self()?;
     Ok(lacking(&status))
 }

@@ -14,7 +14,7 @@ pub(crate) fn run(uid: Option<u32>, attempt: &str) -> ExitCode {
     let mut words = attempt.rsplitn(2, ':');
     let name = words.next().unwrap_or_default();
     let walls = match words.next().and_then(|role| role.strip_prefix("effects:")) {
-        Some(folder) => windlass_sandbox::walls::confine_effects(&[HostPath::parse(folder).expect("a folder")]),
+        Some(folder) => windlass_sandbox::walls::confine_to_folder(&HostPath::parse(folder).expect("a folder")),
         None => windlass_sandbox::walls::confine_probe(uid),
     };
     if let Err(error) = walls {

@@ -1,0 +1,135 @@
+//! Deleting: an image goes to the pool's trash while its caller waits, and from there piece by piece in the background.
+//!
+//! Which images in the trash are ours to remove is kept in an object of its own, whose keys are their ids: noted before an image is moved,
+//! forgotten when it is gone. A crash in between leaves a note of an image that is still there, which harms nobody.
+
+use crate::cluster::{Cluster, Place};
+use crate::encoding::Encoder;
+use crate::error::{CephError, Errno};
+use crate::header::{HEAD, header_of, rbd};
+use windlass_plan::rbd::{PoolAt, RbdName};
+
+/// The object that names what is to be purged.
+const NOTES: &str = "windlass.trash";
+
+/// What one round of purging came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// Images that are gone for good.
+    pub removed: usize,
+    /// Images that have snapshots, clones or a watcher still: looked at again in a later round.
+    pub kept: usize,
+    /// Where the next round goes on; `None` when all were looked at.
+    pub next: Option<String>,
+}
+
+impl Cluster {
+    /// Deletes an image that nobody uses: 42 operations with the five features. Not there is as good. Its snapshots and clones live on.
+    ///
+    /// Errors: `Held` (our lock), `Watched` (anybody who has it open).
+    pub fn delete(&self, at: &PoolAt, name: &RbdName) -> Result<(), CephError> {
+        self.counted("delete", || {
+            let place = self.place(at)?;
+            let Some(id) = place.id(name)? else { return Ok(()) };
+            let Some((ours, _)) = place.locks(name, &header_of(&id))? else { return place.finish(name) };
+            if !ours.lockers.is_empty() {
+                return Err(CephError::Held { image: place.image(name), nodes: ours.lockers.into_iter().map(|locker| locker.cookie).collect() });
+            }
+            let failed = place.failed("delete", name);
+            let image = place.io.open_to_look(&id).map_err(&failed)?;
+            let watchers = place.others(&image).map_err(&failed)?;
+            drop(image);
+            if !watchers.is_empty() {
+                return Err(CephError::Watched { image: place.image(name), addresses: watchers.into_iter().map(|watcher| watcher.address).collect() });
+            }
+            match place.io.omap_set(NOTES, &[(&id, name.as_str().as_bytes())]) {
+                Ok(()) => place.finish(name),
+                Err(Errno(libc::ENOSPC | libc::EDQUOT)) => place.remove_at_once(name),
+                Err(errno) => Err(failed(errno)),
+            }
+        })
+    }
+
+    /// Removes images that were deleted: at most `limit` of them, after the one at which an earlier round stopped (empty: from the
+    /// beginning). One that cannot go yet is passed over, and so is one that fails, once the others were seen to.
+    ///
+    /// Errors: the first failure, if nothing could be removed.
+    pub fn purge(&self, at: &PoolAt, after: &str, limit: usize) -> Result<Purged, CephError> {
+        self.counted("purge", || {
+            let place = self.place(at)?;
+            let subject = || format!("the trash of the pool {at}");
+            let notes = match place.io.omap_after(NOTES, after, limit as u64) {
+                Ok(notes) => notes,
+                Err(Errno(libc::ENOENT)) => return Ok(Purged::default()),
+                Err(errno) => return Err(CephError::of("read", subject(), errno)),
+            };
+            let ids: Vec<String> = notes.into_iter().map(|(id, _)| String::from_utf8_lossy(&id).into_owned()).collect();
+            let (mut purged, mut failure) = (Purged::default(), None);
+            for id in &ids {
+                match place.purge_one(id) {
+                    Ok(true) => purged.removed += 1,
+                    Ok(false) => purged.kept += 1,
+                    Err(errno) => failure = failure.or(Some(CephError::of("remove", format!("{id} in {}", subject()), errno))),
+                }
+            }
+            match failure {
+                Some(failure) if purged.removed == 0 => return Err(failure),
+                Some(failure) => tracing::warn!("purging goes on past a failure: {failure}"),
+                None => {}
+            }
+            purged.next = ids.into_iter().nth(limit.saturating_sub(1));
+            Ok(purged)
+        })
+    }
+}
+
+impl Place<'_> {
+    fn finish(&self, name: &RbdName) -> Result<(), CephError> {
+        match self.io.trash_move(name.as_str()) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(Errno(libc::ENOSPC | libc::EDQUOT)) => self.remove_at_once(name),
+            Err(errno @ Errno(libc::EBUSY)) => {
+                tracing::debug!(%errno, image = %name, "an image was not moved to the trash");
+                let why = "it is part of a group, of a mirror or of a migration, or was opened this moment; see `rbd status` and `rbd info`";
+                Err(CephError::Precondition { deed: "delete", subject: self.image(name), why })
+            }
+            Err(errno) => Err(self.failed("delete", name)(errno)),
+        }
+    }
+
+    /// A full pool has no room for the trash's own objects, and needs the room all the more: the caller waits for the whole removal.
+    fn remove_at_once(&self, name: &RbdName) -> Result<(), CephError> {
+        match self.io.remove(name.as_str()) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(Errno(libc::ENOTEMPTY)) => {
+                let why = "it has snapshots, and the pool is too full to move it to the trash: make room first";
+                Err(CephError::Precondition { deed: "delete", subject: self.image(name), why })
+            }
+            Err(errno) => Err(self.failed("delete", name)(errno)),
+        }
+    }
+
+    /// Is the image of that id gone?
+    fn purge_one(&self, id: &str) -> Result<bool, Errno> {
+        match self.io.trash_remove(id) {
+            Ok(()) => {}
+            // Snapshots, clones, a watcher, or a time for which an operator wants it kept.
+            Err(Errno(libc::ENOTEMPTY | libc::EBUSY | libc::EPERM)) => return Ok(false),
+            Err(Errno(libc::ENOENT)) if self.exists(id)? => return Ok(false),
+            Err(Errno(libc::ENOENT)) => {}
+            Err(errno) => return Err(errno),
+        }
+        self.io.omap_remove(NOTES, &[id])?;
+        Ok(true)
+    }
+
+    /// Is there an image of that id, wherever?
+    fn exists(&self, id: &str) -> Result<bool, Errno> {
+        let input = Encoder::default().u64(HEAD).bytes();
+        match self.io.ask(&header_of(id), &[rbd(c"get_size", &input)]).and_then(|answers| answers.into_iter().collect::<Result<Vec<_>, _>>()) {
+            Ok(_) => Ok(true),
+            Err(Errno(libc::ENOENT)) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The crate on a real cluster. Each name begins with `ceph_`; needs Ceph's packages and root.
+
+mod claims;
+mod connections;
+mod fixture;
+mod life;

@@ -1,0 +1,5 @@
+//! The tier `vm_`: a kernel with RBD in a virtual machine, against a real Ceph cluster. `short` is part of `make test`, all of it is `make test-vm`.
+
+mod outage;
+mod power;
+mod short;
