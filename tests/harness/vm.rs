@@ -4,7 +4,7 @@ mod agent;
 mod code;
 mod cpio;
 mod daemon;
-mod image;
+pub(crate) mod image;
 pub mod protocol;
 
 use crate::network::Network;

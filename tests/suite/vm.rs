@@ -2,4 +2,5 @@
 
 mod outage;
 mod power;
+mod rbd;
 mod short;

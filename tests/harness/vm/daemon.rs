@@ -45,6 +45,14 @@ impl GuestDaemon {
         daemon
     }
 
+    /// Starts a daemon that has no driver yet.
+    #[track_caller]
+    pub fn prepared(vm: &Arc<Vm>, name: &str) -> Self {
+        let mut daemon = Self::prepare(vm, name, Setup::default());
+        daemon.start_again();
+        daemon
+    }
+
     /// Makes the folders of a daemon that has no driver yet and does not run yet.
     #[track_caller]
     pub fn prepare(vm: &Arc<Vm>, name: &str, setup: Setup) -> Self {
