@@ -175,10 +175,8 @@ fn features(text: Option<&str>) -> Result<Features, Refusal> {
         features |= feature;
     }
     for (name, feature, needs) in FEATURES {
-        if let Some((needed, base)) = needs
-            && features.contains(feature)
-            && !features.contains(base)
-        {
+        let missing = needs.filter(|(_, base)| features.contains(feature) && !features.contains(*base));
+        if let Some((needed, _)) = missing {
             return Err(Refusal::invalid(format!("`imageFeatures` has `{name}`, which needs `{needed}`")));
         }
     }

@@ -72,11 +72,8 @@ pub(crate) fn choices<'a>(pools: &'a [Constrained], wanted: &TopologyRequirement
     let mut choices: Vec<(&Constrained, Topology)> = Vec::new();
     for place in wanted.preferred.iter().chain(&wanted.requisite) {
         for pool in pools {
-            if let Some(segments) = pool.reachable_from(place)
-                && !choices.iter().any(|(chosen, _)| chosen.pool == pool.pool)
-            {
-                choices.push((pool, segments));
-            }
+            let is_new = !choices.iter().any(|(chosen, _)| chosen.pool == pool.pool);
+            choices.extend(pool.reachable_from(place).filter(|_| is_new).map(|segments| (pool, segments)));
         }
     }
     choices
