@@ -49,6 +49,8 @@ impl GuestDaemon {
     #[track_caller]
     pub fn prepared(vm: &Arc<Vm>, name: &str) -> Self {
         let mut daemon = Self::prepare(vm, name, Setup::default());
+        // The driver in the binary is compiled once for all guests.
+        code::lend(vm, &daemon.text("state/code"), &std::fs::read(component("rbd")).expect("the component"));
         daemon.start_again();
         daemon
     }

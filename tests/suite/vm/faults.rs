@@ -58,7 +58,7 @@ fn vm_rbd_an_image_with_something_on_it_is_left_alone() {
     for (content, says) in [("head -c 65536 /dev/zero | tr '\\000' x", "never written"), ("true", "")] {
         // Written by somebody else, in the middle, where no probe looks.
         let options = format!("{} name=admin,secret={} rbd {image} -", cluster.monitor_v1(), cluster.admin_key());
-        vm.shell(&format!("echo '{options}' >/sys/bus/rbd/add_single_major; d=$(ls /sys/bus/rbd/devices); {content} | dd of=/dev/rbd$d bs=64k seek=200 conv=fsync 2>/dev/null; sync; echo $d >/run/foreign"));
+        vm.shell(&format!("echo '{options}' >/sys/bus/rbd/add_single_major; d=$(ls /sys/bus/rbd/devices); {content} | dd of=/dev/rbd$d bs=64k seek=200 conv=fsync 2>/dev/null; sync; echo $d >/run/mapping"));
         if !says.is_empty() {
             // While they have it, nobody else gets it: their watcher is on this node, so the node sees it.
             volume.attach(&driver, &node).unwrap();
@@ -66,7 +66,7 @@ fn vm_rbd_an_image_with_something_on_it_is_left_alone() {
             assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
             assert!(refused.message().contains("mapped as /dev/rbd"), "{refused}");
         }
-        vm.shell("echo $(cat /run/foreign) >/sys/bus/rbd/remove_single_major");
+        vm.shell("echo $(cat /run/mapping) >/sys/bus/rbd/remove_single_major");
     }
     volume.attach(&driver, &node).unwrap();
     assert!(!volume.publish_context.contains_key("windlass.io/never-written"));
