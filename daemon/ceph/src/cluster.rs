@@ -4,8 +4,9 @@ use crate::encoding::Malformed;
 use crate::error::{CephError, Errno};
 use crate::ffi::{Pool, Rados};
 use crate::statistics::Statistics;
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use windlass_plan::rbd::{PoolAt, PoolRoom, RbdName};
 
 /// A connection. May be used from any number of threads at once; each call blocks until the cluster has answered or its time is up.
@@ -14,6 +15,8 @@ pub struct Cluster {
     fsid: String,
     is_lost: AtomicBool,
     statistics: Arc<Statistics>,
+    /// Pools in which images were made through this connection.
+    seen: Mutex<HashSet<PoolAt>>,
 }
 
 /// A pool that was found, and how to speak of what is in it.
@@ -26,7 +29,7 @@ pub(crate) struct Place<'a> {
 impl Cluster {
     pub(crate) fn new(rados: Rados, statistics: Arc<Statistics>) -> Result<Self, CephError> {
         let fsid = rados.fsid().map_err(|errno| CephError::of("ask for", "the cluster's fsid".to_owned(), errno))?;
-        Ok(Self { rados: Arc::new(rados), fsid, is_lost: AtomicBool::new(false), statistics })
+        Ok(Self { rados: Arc::new(rados), fsid, is_lost: AtomicBool::new(false), statistics, seen: Mutex::default() })
     }
 
     /// The cluster's fsid.
@@ -93,6 +96,12 @@ impl Cluster {
             errno => CephError::of("open", format!("the pool {}", at.pool), errno),
         })?;
         Ok(Place { cluster: self, at, io })
+    }
+
+    /// Is this the first that is made there through this connection?
+    pub(crate) fn is_first_in(&self, at: &PoolAt) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        !seen.contains(at) && seen.insert(at.clone())
     }
 
     pub(crate) fn no_pool(&self, pool: &RbdName) -> CephError {

@@ -42,11 +42,8 @@ impl Cluster {
             if !watchers.is_empty() {
                 return Err(CephError::Watched { image: place.image(name), addresses: watchers.into_iter().map(|watcher| watcher.address).collect() });
             }
-            match place.io.omap_set(NOTES, &[(&id, name.as_str().as_bytes())]) {
-                Ok(()) => place.finish(name),
-                Err(Errno(libc::ENOSPC | libc::EDQUOT)) => place.remove_at_once(name),
-                Err(errno) => Err(failed(errno)),
-            }
+            place.io.omap_set(NOTES, &[(&id, name.as_str().as_bytes())]).map_err(&failed)?;
+            place.finish(name)
         })
     }
 
@@ -84,25 +81,30 @@ impl Cluster {
 }
 
 impl Place<'_> {
-    fn finish(&self, name: &RbdName) -> Result<(), CephError> {
-        match self.io.trash_move(name.as_str()) {
-            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-            Err(Errno(libc::ENOSPC | libc::EDQUOT)) => self.remove_at_once(name),
-            Err(errno @ Errno(libc::EBUSY)) => {
-                tracing::debug!(%errno, image = %name, "an image was not moved to the trash");
-                let why = "it is part of a group, of a mirror or of a migration, or was opened this moment; see `rbd status` and `rbd info`";
-                Err(CephError::Precondition { deed: "delete", subject: self.image(name), why })
+    /// Makes the objects of the trash while there is room for them: a full pool could not take them, and nothing in it could be deleted.
+    /// Once for a pool and connection: 2 operations.
+    pub(crate) fn prepare_trash(&self) {
+        if !self.cluster.is_first_in(self.at) {
+            return;
+        }
+        for object in [NOTES, "rbd_trash"] {
+            if let Err(errno) = self.io.touch(object) {
+                tracing::debug!(%errno, at = %self.at, object, "the trash was not prepared");
             }
-            Err(errno) => Err(self.failed("delete", name)(errno)),
         }
     }
 
-    /// A full pool has no room for the trash's own objects, and needs the room all the more: the caller waits for the whole removal.
-    fn remove_at_once(&self, name: &RbdName) -> Result<(), CephError> {
-        match self.io.remove(name.as_str()) {
-            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-            Err(Errno(libc::ENOTEMPTY)) => {
-                let why = "it has snapshots, and the pool is too full to move it to the trash: make room first";
+    fn finish(&self, name: &RbdName) -> Result<(), CephError> {
+        match self.io.trash_move(name.as_str()) {
+            Ok(()) => Ok(()),
+            // It also says so where it has failed for want of room.
+            Err(Errno(libc::ENOENT)) if self.id(name)?.is_some() => {
+                Err(CephError::Full { subject: format!("a trash, which is needed to delete {}", self.image(name)), errno: Errno(libc::ENOSPC) })
+            }
+            Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(errno @ Errno(libc::EBUSY)) => {
+                tracing::debug!(%errno, image = %name, "an image was not moved to the trash");
+                let why = "it is part of a group, of a mirror or of a migration, or was opened this moment; see `rbd status` and `rbd info`";
                 Err(CephError::Precondition { deed: "delete", subject: self.image(name), why })
             }
             Err(errno) => Err(self.failed("delete", name)(errno)),

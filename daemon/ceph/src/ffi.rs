@@ -68,6 +68,7 @@ functions! { LibRados {
     fn rados_omap_get_end(*mut c_void);
     fn rados_create_write_op() -> *mut c_void;
     fn rados_release_write_op(*mut c_void);
+    fn rados_write_op_create(*mut c_void, c_int, *const c_char);
     fn rados_write_op_omap_set2(*mut c_void, *const *const c_char, *const *const c_char, *const usize, *const usize, usize);
     fn rados_write_op_omap_rm_keys2(*mut c_void, *const *const c_char, *const usize, usize);
     fn rados_write_op_operate(*mut c_void, *mut c_void, *const c_char, *mut c_void, c_int) -> c_int;
@@ -80,7 +81,6 @@ functions! { LibRbd {
     fn rbd_image_options_set_string(*mut c_void, c_int, *const c_char) -> c_int;
     fn rbd_create4(*mut c_void, *const c_char, u64, *mut c_void) -> c_int;
     fn rbd_clone3(*mut c_void, *const c_char, *const c_char, *mut c_void, *const c_char, *mut c_void) -> c_int;
-    fn rbd_remove(*mut c_void, *const c_char) -> c_int;
     fn rbd_open(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_open_by_id_read_only(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_close(*mut c_void) -> c_int;
@@ -450,6 +450,12 @@ impl Pool {
         values.collect()
     }
 
+    /// Makes an empty object, unless there is one: 1 operation.
+    pub(crate) fn touch(&self, object: &str) -> Result<(), Errno> {
+        // SAFETY: a live operation; not exclusive; no category, as there has been none for long.
+        self.write(object, |operation| unsafe { (self.lib().rados_write_op_create)(operation, 0, null()) })
+    }
+
     /// Sets pairs of an object, which is made if it does not exist: 1 operation.
     pub(crate) fn omap_set(&self, object: &str, pairs: &[(&str, &[u8])]) -> Result<(), Errno> {
         let keys: Vec<&str> = pairs.iter().map(|(key, _)| *key).collect();
@@ -509,13 +515,6 @@ impl Pool {
         // SAFETY: a C string, no snapshot, and the handle is written where we say.
         checked(unsafe { (self.rbd().rbd_open_by_id_read_only)(self.raw, id.as_ptr(), &mut raw, null()) })?;
         Ok(Image { raw, pool: self })
-    }
-
-    /// Removes an image and all it holds, however long that takes.
-    pub(crate) fn remove(&self, image: &str) -> Result<(), Errno> {
-        let image = c(image)?;
-        // SAFETY: a live handle and a C string.
-        checked(unsafe { (self.rbd().rbd_remove)(self.raw, image.as_ptr()) }).map(drop)
     }
 
     /// Moves an image into the trash, from where it may be removed at once.

@@ -21,7 +21,7 @@ impl Cluster {
     /// Makes an image, and says whether this call did. One that exists is returned as it is, whatever it is: metadata that lacks what was
     /// wished for may be that of a maker who died before writing it, which [`Cluster::set_metadata`] mends.
     ///
-    /// 9 operations with the five features, whatever the number of keys and images.
+    /// 9 operations with the five features, whatever the number of keys and images; 2 more for the first of a pool and connection.
     ///
     /// Errors: `Invalid` (a wish that cannot be, an unknown pool), `Full`, `Forbidden`, and those of every call.
     pub fn create(&self, at: &PoolAt, name: &RbdName, wish: &ImageWish) -> Result<(ImageFacts, bool), CephError> {
@@ -29,6 +29,7 @@ impl Cluster {
             check(wish)?;
             let place = self.place(at)?;
             place.check_namespace()?;
+            place.prepare_trash();
             let options = ImageOptions {
                 features: wish.features.iter().fold(0, |bits, feature| bits | feature.bit()),
                 order: wish.object_size.map(|size| u64::from(size.trailing_zeros())),
