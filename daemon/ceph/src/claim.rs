@@ -101,7 +101,8 @@ impl Place<'_> {
             if !mine.is_empty() && before.lock.is(form) {
                 return Ok((before, Taken::Before));
             }
-            if !theirs.is_empty() && !(form.is_shared() && before.lock.is(form)) {
+            let may_join = form.is_shared() && before.lock.is(form);
+            if !theirs.is_empty() && !may_join {
                 return Err(self.held(name, theirs.iter().map(|locker| locker.cookie.clone()).collect()));
             }
             let taken = match before.lock.form() {

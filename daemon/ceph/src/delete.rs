@@ -12,6 +12,9 @@ use windlass_plan::rbd::{PoolAt, RbdName};
 /// The object that names what is to be purged.
 const NOTES: &str = "windlass.trash";
 
+/// What the names of snapshots begin with that exist for their clones' sake alone, and go with their image.
+pub const OUR_SNAPSHOTS: &str = "windlass.";
+
 /// What one round of purging came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Purged {
@@ -113,7 +116,11 @@ impl Place<'_> {
 
     /// Is the image of that id gone?
     fn purge_one(&self, id: &str) -> Result<bool, Errno> {
-        match self.io.trash_remove(id) {
+        let removed = match self.io.trash_remove(id) {
+            Err(Errno(libc::ENOTEMPTY)) if self.purge_snapshots(id)? => self.io.trash_remove(id),
+            removed => removed,
+        };
+        match removed {
             Ok(()) => {}
             // Snapshots, clones, a watcher, or a time for which an operator wants it kept.
             Err(Errno(libc::ENOTEMPTY | libc::EBUSY | libc::EPERM)) => return Ok(false),
@@ -122,6 +129,20 @@ impl Place<'_> {
             Err(errno) => return Err(errno),
         }
         self.io.omap_remove(NOTES, &[id])?;
+        Ok(true)
+    }
+
+    /// Deletes those snapshots of a deleted image that are named as ours are: was there one? A clone that still needs one keeps it alive,
+    /// under no name. Snapshots that somebody else took stay, and the image with them.
+    fn purge_snapshots(&self, id: &str) -> Result<bool, Errno> {
+        let Ok(name) = RbdName::parse(id) else { return Ok(false) };
+        let snapshots = self.snapshots(&name, id).map_err(|error| error.errno())?;
+        let ours: Vec<_> = snapshots.into_iter().filter(|snapshot| snapshot.name.as_str().starts_with(OUR_SNAPSHOTS)).collect();
+        if ours.is_empty() {
+            return Ok(false);
+        }
+        let image = self.io.open_by_id(id)?;
+        ours.iter().try_for_each(|snapshot| image.remove_snapshot(snapshot.name.as_str()))?;
         Ok(true)
     }
 

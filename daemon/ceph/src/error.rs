@@ -235,6 +235,21 @@ impl CephError {
         }
     }
 
+    /// The errno beneath it, if there is one.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Self::Setup { errno, .. }
+            | Self::Unauthenticated { errno, .. }
+            | Self::Unreachable { errno, .. }
+            | Self::Forbidden { errno, .. }
+            | Self::TimedOut { errno, .. }
+            | Self::Lost { errno, .. }
+            | Self::Full { errno, .. }
+            | Self::Failed { errno, .. } => *errno,
+            _ => Errno(libc::EIO),
+        }
+    }
+
     /// Is the connection of no use to anybody any more?
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })

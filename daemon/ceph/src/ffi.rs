@@ -50,7 +50,6 @@ functions! { LibRados {
     fn rados_pool_list(*mut c_void, *mut c_char, usize) -> c_int;
     fn rados_pool_reverse_lookup(*mut c_void, i64, *mut c_char, usize) -> c_int;
     fn rados_ioctx_create(*mut c_void, *const c_char, *mut *mut c_void) -> c_int;
-    fn rados_ioctx_create2(*mut c_void, i64, *mut *mut c_void) -> c_int;
     fn rados_ioctx_destroy(*mut c_void);
     fn rados_ioctx_get_id(*mut c_void) -> i64;
     fn rados_ioctx_set_namespace(*mut c_void, *const c_char);
@@ -81,7 +80,7 @@ functions! { LibRbd {
     fn rbd_image_options_set_string(*mut c_void, c_int, *const c_char) -> c_int;
     fn rbd_create4(*mut c_void, *const c_char, u64, *mut c_void) -> c_int;
     fn rbd_clone3(*mut c_void, *const c_char, *const c_char, *mut c_void, *const c_char, *mut c_void) -> c_int;
-    fn rbd_open(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
+    fn rbd_open_by_id(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_open_by_id_read_only(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_close(*mut c_void) -> c_int;
     fn rbd_resize2(*mut c_void, u64, bool, *const c_void, *mut c_void) -> c_int;
@@ -89,7 +88,6 @@ functions! { LibRbd {
     fn rbd_watchers_list_cleanup(*mut RawWatcher, usize);
     fn rbd_diff_iterate2(*mut c_void, *const c_char, u64, u64, u8, u8, Callback, *mut c_void) -> c_int;
     fn rbd_trash_move(*mut c_void, *const c_char, u64) -> c_int;
-    fn rbd_trash_restore(*mut c_void, *const c_char, *const c_char) -> c_int;
     fn rbd_trash_remove(*mut c_void, *const c_char, bool) -> c_int;
     fn rbd_snap_create(*mut c_void, *const c_char) -> c_int;
     fn rbd_snap_remove(*mut c_void, *const c_char) -> c_int;
@@ -285,14 +283,6 @@ impl Rados {
         checked(unsafe { (self.libs.rados.rados_ioctx_create)(self.raw, name.as_ptr(), &mut raw) })?;
         Pool { raw, rados: self.clone() }.within(namespace)
     }
-
-    /// The pool of that number.
-    pub(crate) fn pool_of(self: &Arc<Self>, id: i64, namespace: Option<&str>) -> Result<Pool, Errno> {
-        let mut raw = null_mut();
-        // SAFETY: the handle is written where we say.
-        checked(unsafe { (self.libs.rados.rados_ioctx_create2)(self.raw, id, &mut raw) })?;
-        Pool { raw, rados: self.clone() }.within(namespace)
-    }
 }
 
 /// A call of an object class's method.
@@ -320,6 +310,9 @@ pub(crate) struct Watcher {
     /// The number of the client.
     pub(crate) client: i64,
 }
+
+/// Keys and values of an object.
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A pool and a namespace in it (`rados_ioctx_t`).
 pub(crate) struct Pool {
@@ -419,7 +412,7 @@ impl Pool {
     }
 
     /// The values of those keys of an object that it has: 1 operation.
-    pub(crate) fn omap(&self, object: &str, keys: &[&str]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    pub(crate) fn omap(&self, object: &str, keys: &[&str]) -> Result<Pairs, Errno> {
         let object = c(object)?;
         let (pointers, lengths) = (pointers(keys), lengths(keys));
         let (operation, mut values) = (ReadOperation::new(self.lib()), OmapValues::empty(self.lib()));
@@ -439,7 +432,7 @@ impl Pool {
     }
 
     /// At most `limit` pairs of an object, in the order of their keys, after one: 1 operation.
-    pub(crate) fn omap_after(&self, object: &str, after: &str, limit: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    pub(crate) fn omap_after(&self, object: &str, after: &str, limit: u64) -> Result<Pairs, Errno> {
         let (object, after) = (c(object)?, c(after)?);
         let (operation, mut values, mut more) = (ReadOperation::new(self.lib()), OmapValues::empty(self.lib()), 0u8);
         // SAFETY: C strings; the places for the answer outlive `operate`.
@@ -501,11 +494,11 @@ impl Pool {
         checked(unsafe { (self.rbd().rbd_clone3)(self.raw, parent.as_ptr(), snapshot.as_ptr(), to.raw, image.as_ptr(), options.raw) }).map(drop)
     }
 
-    /// Opens an image for what changes it.
-    pub(crate) fn open(&self, image: &str) -> Result<Image<'_>, Errno> {
-        let (image, mut raw) = (c(image)?, null_mut());
+    /// Opens an image by its id, for what changes it. It may be in the trash.
+    pub(crate) fn open_by_id(&self, id: &str) -> Result<Image<'_>, Errno> {
+        let (id, mut raw) = (c(id)?, null_mut());
         // SAFETY: a C string, no snapshot, and the handle is written where we say.
-        checked(unsafe { (self.rbd().rbd_open)(self.raw, image.as_ptr(), &mut raw, null()) })?;
+        checked(unsafe { (self.rbd().rbd_open_by_id)(self.raw, id.as_ptr(), &mut raw, null()) })?;
         Ok(Image { raw, pool: self })
     }
 
@@ -522,13 +515,6 @@ impl Pool {
         let image = c(image)?;
         // SAFETY: a live handle and a C string.
         checked(unsafe { (self.rbd().rbd_trash_move)(self.raw, image.as_ptr(), 0) }).map(drop)
-    }
-
-    /// Takes an image out of the trash, under a name.
-    pub(crate) fn trash_restore(&self, id: &str, image: &str) -> Result<(), Errno> {
-        let (id, image) = (c(id)?, c(image)?);
-        // SAFETY: a live handle and C strings.
-        checked(unsafe { (self.rbd().rbd_trash_restore)(self.raw, id.as_ptr(), image.as_ptr()) }).map(drop)
     }
 
     /// Removes an image that is in the trash, unless somebody asked for it to be kept for a time.
@@ -584,7 +570,7 @@ impl OmapValues {
         Self { iterator: null_mut(), result: 0, lib }
     }
 
-    fn collect(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    fn collect(&self) -> Result<Pairs, Errno> {
         checked(self.result)?;
         let mut pairs = Vec::new();
         while !self.iterator.is_null() {

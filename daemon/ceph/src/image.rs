@@ -30,25 +30,13 @@ impl Cluster {
             let place = self.place(at)?;
             place.check_namespace()?;
             place.prepare_trash();
-            let options = ImageOptions {
-                features: wish.features.iter().fold(0, |bits, feature| bits | feature.bit()),
-                order: wish.object_size.map(|size| u64::from(size.trailing_zeros())),
-                striping: wish.striping.map(|striping| (striping.unit, striping.count)),
-                data_pool: wish.data_pool.as_ref().map(RbdName::as_str),
-                clone_format: None,
-            };
-            let is_new = match place.io.create(name.as_str(), wish.size, &options) {
+            let is_new = match place.io.create(name.as_str(), wish.size, &options(wish)) {
                 Ok(()) => true,
                 Err(Errno(libc::EEXIST)) => false,
                 Err(Errno(libc::ENOENT)) if let Some(pool) = &wish.data_pool => return Err(self.no_pool(pool)),
                 Err(errno) => return Err(place.failed("make", name)(errno)),
             };
-            let gone = || CephError::Failed { deed: "make", subject: place.image(name), errno: Errno(libc::EAGAIN) };
-            let id = place.id(name)?.ok_or_else(gone)?;
-            if is_new && !wish.metadata.is_empty() {
-                place.write_metadata(name, &id, &wish.metadata)?;
-            }
-            Ok((place.facts(name, &id)?.ok_or_else(gone)?, is_new))
+            place.finish_making(name, &wish.metadata, is_new).map(|facts| (facts, is_new))
         })
     }
 
@@ -80,34 +68,21 @@ impl Cluster {
                 return Ok(now);
             }
             let failed = place.failed("grow", name);
-            place.io.open(name.as_str()).map_err(&failed)?.grow(size).map_err(&failed)?;
+            place.io.open_by_id(&now.identity.image).map_err(&failed)?.grow(size).map_err(&failed)?;
             place.stat(name)?.ok_or_else(|| place.not_found(name))
         })
     }
 
-    /// Images of a pool by name, after one, at most `limit` of them: 1 operation a page of 512 names, and 1 each. Those with names that
-    /// cannot be ours are left out.
+    /// Names of a pool's images, in their order, after one, at most `limit` of them: 1 operation a page of 512. Those that cannot be ours
+    /// are left out.
+    pub fn names(&self, at: &PoolAt, after: &str, limit: usize) -> Result<Vec<RbdName>, CephError> {
+        self.counted("names", || self.place(at)?.walk(after, limit, |_, name, _| Ok(Some(name.clone()))))
+    }
+
+    /// As [`Cluster::names`], with what each image is: 1 operation more for each.
     pub fn list(&self, at: &PoolAt, after: &str, limit: usize) -> Result<Vec<ImageFacts>, CephError> {
-        self.counted("list", || {
-            let place = self.place(at)?;
-            let (mut after, mut found) = (after.to_owned(), Vec::new());
-            while found.len() < limit {
-                let wanted = PAGE.min(u64::try_from(limit - found.len()).unwrap_or(PAGE));
-                let page = place.names(&after, wanted)?;
-                let Some((last, _)) = page.last_key_value() else { break };
-                let is_end = (page.len() as u64) < wanted;
-                after.clone_from(last);
-                for (name, id) in &page {
-                    let Ok(name) = RbdName::parse(name) else { continue };
-                    // One that was deleted meanwhile is not there.
-                    found.extend(place.facts(&name, id)?);
-                }
-                if is_end {
-                    break;
-                }
-            }
-            Ok(found)
-        })
+        // One that was deleted meanwhile is not there.
+        self.counted("list", || self.place(at)?.walk(after, limit, |place, name, id| place.facts(name, id)))
     }
 }
 
@@ -119,8 +94,38 @@ impl Place<'_> {
         }
     }
 
+    /// Goes through the pool's directory page by page until there are enough.
+    fn walk<T>(&self, after: &str, limit: usize, mut see: impl FnMut(&Self, &RbdName, &str) -> Result<Option<T>, CephError>) -> Result<Vec<T>, CephError> {
+        let (mut after, mut found) = (after.to_owned(), Vec::new());
+        while found.len() < limit {
+            let wanted = PAGE.min((limit - found.len()) as u64);
+            let page = self.directory(&after, wanted)?;
+            let Some((last, _)) = page.last_key_value() else { break };
+            after.clone_from(last);
+            for (name, id) in &page {
+                if let Ok(name) = RbdName::parse(name) {
+                    found.extend(see(self, &name, id)?);
+                }
+            }
+            if (page.len() as u64) < wanted {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// After `create` or `clone`: the image's metadata, if it is new, and what it is then.
+    pub(crate) fn finish_making(&self, name: &RbdName, metadata: &Context, is_new: bool) -> Result<ImageFacts, CephError> {
+        let gone = || CephError::Failed { deed: "make", subject: self.image(name), errno: Errno(libc::EAGAIN) };
+        let id = self.id(name)?.ok_or_else(gone)?;
+        if is_new && !metadata.is_empty() {
+            self.write_metadata(name, &id, metadata)?;
+        }
+        self.facts(name, &id)?.ok_or_else(gone)
+    }
+
     /// A page of the pool's directory: names and ids.
-    fn names(&self, after: &str, limit: u64) -> Result<BTreeMap<String, String>, CephError> {
+    fn directory(&self, after: &str, limit: u64) -> Result<BTreeMap<String, String>, CephError> {
         let subject = || format!("the images of the pool {}", self.at);
         let input = Encoder::default().text(after).u64(limit).bytes();
         let answer = self.io.ask("rbd_directory", &[rbd(c"dir_list", &input)]).map(|answers| answers.into_iter().next());
@@ -143,6 +148,17 @@ impl Place<'_> {
             Ok(_) | Err(Errno(libc::ENOENT)) => Err(CephError::NoNamespace { pool: self.at.pool.to_string(), namespace: namespace.to_string() }),
             Err(errno) => Err(failed(errno)),
         }
+    }
+}
+
+/// A wish in librbd's words.
+pub(crate) fn options(wish: &ImageWish) -> ImageOptions<'_> {
+    ImageOptions {
+        features: wish.features.iter().fold(0, |bits, feature| bits | feature.bit()),
+        order: wish.object_size.map(|size| u64::from(size.trailing_zeros())),
+        striping: wish.striping.map(|striping| (striping.unit, striping.count)),
+        data_pool: wish.data_pool.as_ref().map(RbdName::as_str),
+        clone_format: None,
     }
 }
 

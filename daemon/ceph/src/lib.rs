@@ -21,12 +21,14 @@ mod error;
 mod ffi;
 mod header;
 mod image;
+mod journal;
 mod lock;
+mod snapshot;
 mod statistics;
 
 pub use cluster::Cluster;
 pub use clusters::{ClusterAccess, ClusterKey, Clusters, Limits};
-pub use delete::Purged;
+pub use delete::{OUR_SNAPSHOTS, Purged};
 pub use encoding::Malformed;
 pub use error::{CephError, Errno, LoadError};
 pub use statistics::{ABANDONED, Statistics, Tally};

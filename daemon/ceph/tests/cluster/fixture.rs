@@ -219,7 +219,12 @@ keyring = {at}/client.keyring
         self.run("rbd", &[["-c", &self.path("ceph.conf")].as_slice(), arguments].concat())
     }
 
-    /// A program that runs beside the test until it is let go, with the configuration's path as its first argument.
+    /// `rados`, as the administrator.
+    pub(crate) fn rados(&self, arguments: &[&str]) -> Result<String> {
+        self.run("rados", &[["-c", &self.path("ceph.conf")].as_slice(), arguments].concat())
+    }
+
+    /// A program that runs beside the test until it is let go, with the configuration's path in CEPH_CONF.
     pub(crate) fn beside(&self, program: &str, arguments: &[&str]) -> Beside {
         let child = Command::new(program).args(arguments).env("CEPH_CONF", self.path("ceph.conf")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Beside(child.expect("a program"))

@@ -122,6 +122,9 @@ fn ceph_images_are_listed_page_by_page() {
         seen.extend(page.into_iter().map(|image| image.name.to_string()));
     }
     assert_eq!(seen, names);
+    let all: Vec<String> = cluster.names(&at, "", 1000).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(all, names);
+    assert_eq!(operations_of(|_| assert_eq!(cluster.names(&at, "image-09", 10).unwrap().len(), 10)), 1);
     // A page of ten from the middle: the directory once, each image once.
     assert_eq!(operations_of(|_| assert_eq!(cluster.list(&at, "image-09", 10).unwrap().len(), 10)), 11);
 }

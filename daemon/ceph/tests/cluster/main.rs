@@ -4,3 +4,4 @@ mod claims;
 mod connections;
 mod fixture;
 mod life;
+mod snapshots;
