@@ -48,10 +48,12 @@ impl Cluster {
     }
 
     /// The name of the pool of that number.
+    ///
+    /// Errors: `NotFound`.
     pub fn pool_name(&self, id: u64) -> Result<String, CephError> {
         self.counted("pool-name", || {
-            let failed = |errno| CephError::of("look up", format!("pool {id}"), errno);
-            self.rados.pool_name(i64::try_from(id).map_err(|_| failed(Errno(libc::ENOENT)))?).map_err(failed)
+            let found = self.pools_of_the_monitors()?.into_iter().find(|(number, _)| *number == id);
+            found.map(|(_, name)| name).ok_or_else(|| CephError::NotFound { subject: format!("pool {id}") })
         })
     }
 
@@ -61,7 +63,6 @@ impl Cluster {
             let subject = || format!("the pool {pool}");
             let answer = self.command("look for room in", subject(), &serde_json::json!({ "prefix": "df", "format": "json" }))?;
             let malformed = || CephError::Malformed { subject: subject(), cause: Malformed };
-            let answer: serde_json::Value = serde_json::from_slice(&answer).map_err(|_| malformed())?;
             let pools = answer["pools"].as_array().ok_or_else(malformed)?;
             let Some(found) = pools.iter().find(|one| one["name"] == pool.as_str()) else { return Err(self.no_pool(pool)) };
             let number = |key: &str| found["stats"][key].as_u64().ok_or_else(malformed);
@@ -69,14 +70,26 @@ impl Cluster {
         })
     }
 
-    /// A monitor's command.
-    pub(crate) fn command(&self, deed: &'static str, subject: String, command: &serde_json::Value) -> Result<Vec<u8>, CephError> {
-        self.rados.mon_command(&command.to_string()).map_err(|(errno, words)| {
+    /// A monitor's command, and what it answers.
+    pub(crate) fn command(&self, deed: &'static str, subject: String, command: &serde_json::Value) -> Result<serde_json::Value, CephError> {
+        let answer = self.rados.mon_command(&command.to_string()).map_err(|(errno, words)| {
             if !words.is_empty() {
                 tracing::debug!(%subject, %words, "a monitor refused a command");
             }
-            CephError::of(deed, subject, errno)
-        })
+            CephError::of(deed, subject.clone(), errno)
+        })?;
+        if answer.is_empty() {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_json::from_slice(&answer).map_err(|_| CephError::Malformed { subject, cause: Malformed })
+    }
+
+    /// The pools as the monitors know them: numbers and names.
+    fn pools_of_the_monitors(&self) -> Result<Vec<(u64, String)>, CephError> {
+        let answer = self.command("list", "the pools".to_owned(), &serde_json::json!({ "prefix": "osd lspools", "format": "json" }))?;
+        let pool = |one: &serde_json::Value| Some((one["poolnum"].as_u64()?, one["poolname"].as_str()?.to_owned()));
+        let pools = answer.as_array().and_then(|pools| pools.iter().map(pool).collect());
+        pools.ok_or_else(|| CephError::Malformed { subject: "the list of pools".to_owned(), cause: Malformed })
     }
 
     /// Does something under its name in the statistics, and takes note of a connection that is lost by it.
@@ -90,6 +103,11 @@ impl Cluster {
 
     /// Finds a pool.
     pub(crate) fn place<'a>(&'a self, at: &'a PoolAt) -> Result<Place<'a>, CephError> {
+        // librados waits for a pool that it does not know, for ever if the monitors are silent; a command to them has a limit.
+        let is_known = self.rados.pools().is_ok_and(|pools| pools.iter().any(|pool| pool == at.pool.as_str()));
+        if !is_known && !self.pools_of_the_monitors()?.iter().any(|(_, pool)| pool == at.pool.as_str()) {
+            return Err(self.no_pool(&at.pool));
+        }
         let found = self.rados.pool(at.pool.as_str(), at.namespace.as_ref().map(RbdName::as_str));
         let io = found.map_err(|errno| match errno {
             Errno(libc::ENOENT) => self.no_pool(&at.pool),

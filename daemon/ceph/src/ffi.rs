@@ -256,6 +256,7 @@ impl Rados {
         }
     }
 
+    /// Pools of the map that this client has; asks nobody.
     pub(crate) fn pools(&self) -> Result<Vec<String>, Errno> {
         let mut buffer = vec![0u8; 4096];
         loop {
@@ -269,6 +270,7 @@ impl Rados {
         Ok(buffer.split(|byte| *byte == 0).take_while(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned()).collect())
     }
 
+    /// A pool that is not in the map is waited for, without a limit.
     pub(crate) fn pool_name(&self, id: i64) -> Result<String, Errno> {
         let mut buffer = [0u8; 1024];
         // SAFETY: the buffer is as long as we say.
@@ -276,7 +278,7 @@ impl Rados {
         Ok(text_of(&buffer))
     }
 
-    /// A pool, or a namespace in it, for one caller.
+    /// A pool, or a namespace in it, for one caller. One that is not in the map is waited for, without a limit.
     pub(crate) fn pool(self: &Arc<Self>, name: &str, namespace: Option<&str>) -> Result<Pool, Errno> {
         let (name, mut raw) = (c(name)?, null_mut());
         // SAFETY: a C string, and the handle is written where we say.

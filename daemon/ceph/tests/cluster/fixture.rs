@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -22,6 +23,7 @@ pub(crate) struct Ceph {
     folder: PathBuf,
     address: String,
     janitor: Mutex<ChildStdin>,
+    daemons: Mutex<Vec<(String, u32)>>,
     clusters: Clusters,
     manager: OnceLock<()>,
 }
@@ -91,12 +93,14 @@ impl Ceph {
             .arg(&folder)
             .stdin(Stdio::piped())
             .stderr(Stdio::null())
+            // What ends this process by its group does not end the janitor.
+            .process_group(0)
             .spawn()?;
         let (v2, v1) = (free_port()?, free_port()?);
         let address = format!("[v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]");
         let limits = Limits { osd: Duration::from_secs(20), monitor: Duration::from_secs(20), connect: Duration::from_secs(10) };
         let janitor = Mutex::new(janitor.stdin.context("a pipe")?);
-        let ceph = Self { folder, address, janitor, clusters: Clusters::new(limits), manager: OnceLock::new() };
+        let ceph = Self { folder, address, janitor, daemons: Mutex::default(), clusters: Clusters::new(limits), manager: OnceLock::new() };
         ceph.configure()?;
         ceph.start_monitor()?;
         ceph.start_osd()?;
@@ -200,7 +204,16 @@ keyring = {at}/client.keyring
             .spawn()
             .with_context(|| program.to_owned())?;
         writeln!(self.janitor.lock().expect("no panic"), "{}", child.id())?;
+        self.daemons.lock().expect("no panic").push((program.to_owned(), child.id()));
         Ok(())
+    }
+
+    /// Lets a daemon say nothing until the answer is dropped.
+    pub(crate) fn silence(&self, program: &str) -> Silence {
+        let daemons = self.daemons.lock().expect("no panic");
+        let (_, pid) = daemons.iter().find(|(name, _)| name == program).expect("it runs");
+        signal("STOP", *pid);
+        Silence(*pid)
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
@@ -258,6 +271,20 @@ keyring = {at}/client.keyring
         let counters: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         counters["osd"]["op"].as_u64().expect("a count")
     }
+}
+
+/// A daemon that says nothing.
+pub(crate) struct Silence(u32);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        signal("CONT", self.0);
+    }
+}
+
+fn signal(signal: &str, pid: u32) {
+    let sent = Command::new("/bin/kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "{signal} to {pid}");
 }
 
 /// A child that ends with the test.

@@ -1,0 +1,72 @@
+//! Clusters that fall silent: every call ends in time, and the same connection goes on when they are back.
+
+use crate::fixture::{alone, ceph, eventually, name, wish};
+use std::time::{Duration, Instant};
+use windlass_ceph::{Cluster, Clusters, Limits};
+use windlass_plan::plugin::RefusalKind;
+use windlass_plan::rbd::{Hold, Holder, PoolAt};
+
+const GIB: u64 = 1 << 30;
+
+fn impatient() -> Clusters {
+    let limit = Duration::from_secs(3);
+    Clusters::new(Limits { osd: limit, monitor: limit, connect: limit })
+}
+
+fn node() -> Holder {
+    Holder { node: name("n1"), addresses: vec!["10.9.8.7".parse().unwrap()] }
+}
+
+/// It fails as unavailable, within a multiple of the limit for one operation.
+#[track_caller]
+fn times_out<T>(what: &str, result: impl FnOnce() -> Result<T, windlass_ceph::CephError>) {
+    let started = Instant::now();
+    let error = result().map(drop).unwrap_err();
+    println!("{what}: {:?}: {error}", started.elapsed());
+    assert_eq!(error.kind(), RefusalKind::Unavailable, "{what}: {error} {error:?}");
+    assert!(started.elapsed() < Duration::from_secs(15), "{what} took {:?}", started.elapsed());
+}
+
+#[test]
+fn ceph_calls_end_in_time_while_the_osds_are_silent() {
+    let _alone = alone();
+    let (clusters, access, at) = (impatient(), ceph().access("admin"), ceph().pool("silent"));
+    let cluster = clusters.connect(&access).unwrap();
+    for image in ["a", "b"] {
+        cluster.create(&at, &name(image), &wish(GIB)).unwrap();
+    }
+    let silence = ceph().silence("ceph-osd");
+    times_out("stat", || cluster.stat(&at, &name("a")));
+    times_out("create", || cluster.create(&at, &name("c"), &wish(GIB)));
+    times_out("claim", || cluster.claim(&at, &name("a"), Hold::Writer, &node()));
+    times_out("delete", || cluster.delete(&at, &name("a")));
+    times_out("names", || cluster.names(&at, "", 10));
+    drop(silence);
+    eventually("it answers again", || cluster.stat(&at, &name("a")).ok().flatten());
+    cluster.create(&at, &name("c"), &wish(GIB)).unwrap();
+    eventually("what was begun is gone", || cluster.claim(&at, &name("a"), Hold::Writer, &node()).ok());
+    cluster.release(&at, &name("a"), &node()).unwrap();
+    cluster.delete(&at, &name("a")).unwrap();
+    let tally = clusters.statistics().tallies();
+    assert!(tally["stat"].timed_out >= 1 && tally["create"].timed_out == 1 && tally["delete"].timed_out == 1, "{tally:?}");
+    assert!(tally.values().all(|tally| tally.under_way == 0));
+}
+
+#[test]
+fn ceph_calls_end_in_time_while_the_monitors_are_silent() {
+    let _alone = alone();
+    let (clusters, access, at) = (impatient(), ceph().access("admin"), ceph().pool("mute"));
+    let cluster: std::sync::Arc<Cluster> = clusters.connect(&access).unwrap();
+    cluster.create(&at, &name("a"), &wish(GIB)).unwrap();
+    cluster.claim(&at, &name("a"), Hold::Writer, &node()).unwrap();
+    let silence = ceph().silence("ceph-mon");
+    // What needs the OSDs alone goes on.
+    assert!(cluster.stat(&at, &name("a")).unwrap().is_some());
+    times_out("room", || cluster.room(&at.pool));
+    times_out("connect", || impatient().connect(&access));
+    times_out("an unknown pool", || cluster.stat(&PoolAt { pool: name("unknown"), namespace: None }, &name("a")));
+    drop(silence);
+    eventually("it answers again", || {
+        cluster.room(&at.pool).err().filter(|error| error.kind() == RefusalKind::Invalid).map(drop).or(cluster.room(&at.pool).ok().map(drop))
+    });
+}
