@@ -1,6 +1,8 @@
 //! Clusters that fall silent: every call ends in time, and the same connection goes on when they are back.
 
 use crate::fixture::{alone, ceph, eventually, name, wish};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use windlass_ceph::{Cluster, Clusters, Limits};
 use windlass_plan::plugin::RefusalKind;
@@ -68,5 +70,56 @@ fn ceph_calls_end_in_time_while_the_monitors_are_silent() {
     drop(silence);
     eventually("it answers again", || {
         cluster.room(&at.pool).err().filter(|error| error.kind() == RefusalKind::Invalid).map(drop).or(cluster.room(&at.pool).ok().map(drop))
+    });
+}
+
+#[test]
+fn ceph_calls_that_an_outage_meets_half_way_end_as_well() {
+    let _alone = alone();
+    let (clusters, access, at) = (impatient(), ceph().access("admin"), ceph().pool("halfway"));
+    let cluster = clusters.connect(&access).unwrap();
+    let (is_over, longest) = (AtomicBool::new(false), Mutex::new(Duration::ZERO));
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let (cluster, at, is_over, longest) = (&cluster, &at, &is_over, &longest);
+            scope.spawn(move || {
+                let mut round = 0;
+                while !is_over.load(Ordering::SeqCst) {
+                    let (image, started) = (name(&format!("image-{worker}-{round}")), Instant::now());
+                    let life = || {
+                        cluster.create(at, &image, &wish(GIB))?;
+                        cluster.snapshot(at, &image, &name("windlass.s"))?;
+                        cluster.resize(at, &image, 2 * GIB)?;
+                        cluster.claim(at, &image, Hold::Writer, &node())?;
+                        cluster.release(at, &image, &node())?;
+                        cluster.delete(at, &image)
+                    };
+                    let _outage = life();
+                    let mut longest = longest.lock().unwrap();
+                    *longest = longest.max(started.elapsed());
+                    round += 1;
+                }
+            });
+        }
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(700));
+            let silence = ceph().silence("ceph-osd");
+            std::thread::sleep(Duration::from_secs(7));
+            drop(silence);
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    println!("the longest life of an image: {:?}; {:?}", longest.lock().unwrap(), clusters.statistics().tallies());
+    assert!(clusters.statistics().tallies().values().all(|tally| tally.under_way == 0));
+    // What is left over can be deleted by whoever asks again, and nothing stays in the trash.
+    let deadline = Instant::now() + Duration::from_secs(100);
+    while let Some(image) = cluster.names(&at, "", 1).unwrap().pop() {
+        cluster.release(&at, &image, &node()).unwrap();
+        let deleted = cluster.delete(&at, &image);
+        assert!(deleted.is_ok() || Instant::now() < deadline, "{deleted:?}");
+    }
+    eventually("the trash is empty", || {
+        let _ = cluster.purge(&at, "", 1000);
+        ceph().rbd(&["trash", "ls", "--all", "halfway"]).unwrap().is_empty().then_some(())
     });
 }
