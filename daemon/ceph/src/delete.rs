@@ -34,7 +34,7 @@ impl Cluster {
         self.counted("delete", || {
             let place = self.place(at)?;
             let Some(id) = place.id(name)? else { return Ok(()) };
-            let Some((ours, _)) = place.locks(name, &header_of(&id))? else { return place.finish(name) };
+            let Some((ours, _)) = place.locks(name, &header_of(&id))? else { return place.clear(name, &id) };
             if !ours.lockers.is_empty() {
                 return Err(CephError::Held { image: place.image(name), nodes: ours.lockers.into_iter().map(|locker| locker.cookie).collect() });
             }
@@ -45,8 +45,7 @@ impl Cluster {
             if !watchers.is_empty() {
                 return Err(CephError::Watched { image: place.image(name), addresses: watchers.into_iter().map(|watcher| watcher.address).collect() });
             }
-            place.io.omap_set(NOTES, &[(&id, name.as_str().as_bytes())]).map_err(&failed)?;
-            place.finish(name)
+            place.move_to_trash(name, &id)
         })
     }
 
@@ -97,14 +96,17 @@ impl Place<'_> {
         }
     }
 
-    fn finish(&self, name: &RbdName) -> Result<(), CephError> {
+    /// Notes an image as ours to remove, and moves it to the trash.
+    pub(crate) fn move_to_trash(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
+        self.io.omap_set(NOTES, &[(id, name.as_str().as_bytes())]).map_err(self.failed("delete", name))?;
         match self.io.trash_move(name.as_str()) {
             Ok(()) => Ok(()),
-            // It also says so where it has failed for want of room.
-            Err(Errno(libc::ENOENT)) if self.id(name)?.is_some() => {
+            Err(Errno(libc::ENOENT)) if self.id(name)?.as_deref() != Some(id) => Ok(()),
+            Err(Errno(libc::ENOENT)) if !self.exists(id).map_err(self.failed("delete", name))? => self.clear(name, id),
+            // librbd also says so where it has failed for want of room.
+            Err(Errno(libc::ENOENT)) => {
                 Err(CephError::Full { subject: format!("a trash, which is needed to delete {}", self.image(name)), errno: Errno(libc::ENOSPC) })
             }
-            Err(Errno(libc::ENOENT)) => Ok(()),
             Err(errno @ Errno(libc::EBUSY)) => {
                 tracing::debug!(%errno, image = %name, "an image was not moved to the trash");
                 let why = "it is part of a group, of a mirror or of a migration, or was opened this moment; see `rbd status` and `rbd info`";

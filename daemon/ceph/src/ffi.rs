@@ -67,6 +67,8 @@ functions! { LibRados {
     fn rados_omap_get_end(*mut c_void);
     fn rados_create_write_op() -> *mut c_void;
     fn rados_release_write_op(*mut c_void);
+    fn rados_write_op_cmpext(*mut c_void, *const c_char, usize, u64, *mut c_int);
+    fn rados_write_op_remove(*mut c_void);
     fn rados_write_op_create(*mut c_void, c_int, *const c_char);
     fn rados_write_op_omap_set2(*mut c_void, *const *const c_char, *const *const c_char, *const usize, *const usize, usize);
     fn rados_write_op_omap_rm_keys2(*mut c_void, *const *const c_char, *const usize, usize);
@@ -445,6 +447,16 @@ impl Pool {
         values.collect()
     }
 
+    /// Removes an object, if it begins with those bytes: 1 operation. An errno beyond 4095 says that it does not.
+    pub(crate) fn remove_if(&self, object: &str, bytes: &[u8]) -> Result<(), Errno> {
+        let mut compared = 0;
+        // SAFETY: a live operation, bytes as long as we say, and a place for the result that outlives `operate`.
+        self.write(object, |operation| unsafe {
+            (self.lib().rados_write_op_cmpext)(operation, bytes.as_ptr().cast(), bytes.len(), 0, &mut compared);
+            (self.lib().rados_write_op_remove)(operation);
+        })
+    }
+
     /// Makes an empty object, unless there is one: 1 operation.
     pub(crate) fn touch(&self, object: &str) -> Result<(), Errno> {
         // SAFETY: a live operation; not exclusive; no category, as there has been none for long.
@@ -695,8 +707,17 @@ impl Image<'_> {
 
     /// Does any object of the image, or of a parent beneath it, exist within its first `size` bytes?
     pub(crate) fn has_objects(&self, size: u64) -> Result<bool, Errno> {
+        self.has(size, 1)
+    }
+
+    /// The same, of the image itself.
+    pub(crate) fn has_objects_of_its_own(&self, size: u64) -> Result<bool, Errno> {
+        self.has(size, 0)
+    }
+
+    fn has(&self, size: u64, with_parents: u8) -> Result<bool, Errno> {
         // SAFETY: a live handle, no snapshot, and a callback that uses nothing.
-        match checked(unsafe { (self.pool.rbd().rbd_diff_iterate2)(self.raw, null(), 0, size, 1, 1, found, null_mut()) }) {
+        match checked(unsafe { (self.pool.rbd().rbd_diff_iterate2)(self.raw, null(), 0, size, with_parents, 1, found, null_mut()) }) {
             Ok(_) => Ok(false),
             Err(Errno(libc::EEXIST)) => Ok(true),
             Err(errno) => Err(errno),

@@ -30,13 +30,11 @@ impl Cluster {
             let place = self.place(at)?;
             place.check_namespace()?;
             place.prepare_trash();
-            let is_new = match place.io.create(name.as_str(), wish.size, &options(wish)) {
-                Ok(()) => true,
-                Err(Errno(libc::EEXIST)) => false,
-                Err(Errno(libc::ENOENT)) if let Some(pool) = &wish.data_pool => return Err(self.no_pool(pool)),
-                Err(errno) => return Err(place.failed("make", name)(errno)),
+            let failed = |errno| match (errno, &wish.data_pool) {
+                (Errno(libc::ENOENT), Some(pool)) => self.no_pool(pool),
+                _ => place.failed("make", name)(errno),
             };
-            place.finish_making(name, &wish.metadata, is_new).map(|facts| (facts, is_new))
+            place.make(name, &wish.metadata, failed, || place.io.create(name.as_str(), wish.size, &options(wish)))
         })
     }
 
@@ -114,16 +112,6 @@ impl Place<'_> {
         Ok(found)
     }
 
-    /// After `create` or `clone`: the image's metadata, if it is new, and what it is then.
-    pub(crate) fn finish_making(&self, name: &RbdName, metadata: &Context, is_new: bool) -> Result<ImageFacts, CephError> {
-        let gone = || CephError::Failed { deed: "make", subject: self.image(name), errno: Errno(libc::EAGAIN) };
-        let id = self.id(name)?.ok_or_else(gone)?;
-        if is_new && !metadata.is_empty() {
-            self.write_metadata(name, &id, metadata)?;
-        }
-        self.facts(name, &id)?.ok_or_else(gone)
-    }
-
     /// A page of the pool's directory: names and ids.
     fn directory(&self, after: &str, limit: u64) -> Result<BTreeMap<String, String>, CephError> {
         let subject = || format!("the images of the pool {}", self.at);
@@ -139,7 +127,7 @@ impl Place<'_> {
     }
 
     /// librbd makes images in a namespace that nobody made, where no tool finds them: 1 operation where there is one.
-    fn check_namespace(&self) -> Result<(), CephError> {
+    pub(crate) fn check_namespace(&self) -> Result<(), CephError> {
         let Some(namespace) = &self.at.namespace else { return Ok(()) };
         let failed = |errno| CephError::of("look for", format!("the namespace {}", self.at), errno);
         let pool = self.cluster.rados.pool(self.at.pool.as_str(), None).map_err(failed)?;
@@ -184,7 +172,7 @@ pub(crate) fn check(wish: &ImageWish) -> Result<(), CephError> {
     check_metadata(&wish.metadata)
 }
 
-fn check_metadata(metadata: &Context) -> Result<(), CephError> {
+pub(crate) fn check_metadata(metadata: &Context) -> Result<(), CephError> {
     if metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > LARGEST_METADATA {
         return Err(CephError::Invalid { what: format!("an image's metadata is larger than {LARGEST_METADATA} bytes") });
     }

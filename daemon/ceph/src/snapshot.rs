@@ -1,12 +1,11 @@
-//! Snapshots of an image, and images made from them that outlive both.
+//! Snapshots of an image; and cutting the tie of a copy to the one that it was made from.
 
 use crate::cluster::{Cluster, Place};
 use crate::encoding::{Decoder, Encoder, Malformed};
 use crate::error::{CephError, Errno};
-use crate::ffi::{Exec, ImageOptions};
+use crate::ffi::Exec;
 use crate::header::{header_of, rbd};
-use crate::image;
-use windlass_plan::rbd::{ImageFacts, ImageWish, PoolAt, RbdName, SnapshotFacts};
+use windlass_plan::rbd::{PoolAt, RbdName, SnapshotFacts};
 
 /// Snapshots that are asked about in one operation.
 const AT_ONCE: usize = 64;
@@ -64,34 +63,6 @@ impl Cluster {
         })
     }
 
-    /// Makes the image `name` in `to` from a snapshot of `image` in `from`, and says whether this call did: one that exists is returned as it
-    /// is. It has the snapshot's size, and the image's metadata, over which that of the wish is written; the wish's size is not looked at.
-    ///
-    /// Errors: `NotFound` (the image or the snapshot), and those of [`Cluster::create`].
-    pub fn clone_image(
-        &self,
-        from: &PoolAt,
-        image: &RbdName,
-        snapshot: &RbdName,
-        to: &PoolAt,
-        name: &RbdName,
-        wish: &ImageWish,
-    ) -> Result<(ImageFacts, bool), CephError> {
-        self.counted("clone", || {
-            image::check(wish)?;
-            let (source, place) = (self.place(from)?, self.place(to)?);
-            place.prepare_trash();
-            let options = ImageOptions { clone_format: Some(2), ..image::options(wish) };
-            let is_new = match source.io.clone_to(image.as_str(), snapshot.as_str(), &place.io, name.as_str(), &options) {
-                Ok(()) => true,
-                Err(Errno(libc::EEXIST)) => false,
-                Err(Errno(libc::ENOENT)) => return Err(source.no_snapshot(image, snapshot)),
-                Err(errno) => return Err(place.failed("make", name)(errno)),
-            };
-            place.finish_making(name, &wish.metadata, is_new).map(|facts| (facts, is_new))
-        })
-    }
-
     /// Copies into an image what it still has from the snapshot that it was made from, so that it needs that no longer. As long as that
     /// takes: for the background, and may be begun again at any time. An image of its own already is as good.
     ///
@@ -115,7 +86,7 @@ impl Place<'_> {
         format!("the snapshot {}/{image}@{snapshot}", self.at)
     }
 
-    fn no_snapshot(&self, image: &RbdName, snapshot: &RbdName) -> CephError {
+    pub(crate) fn no_snapshot(&self, image: &RbdName, snapshot: &RbdName) -> CephError {
         CephError::NotFound { subject: self.snapshot_of(image, snapshot).trim_start_matches("the ").to_owned() }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::fixture::{Shared, alone, ceph, name, operations_of, wish};
 use std::collections::BTreeMap;
-use windlass_ceph::CephError;
+use windlass_ceph::{COPY_OF, CephError, SnapshotAt};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::rbd::{Feature, Hold, Holder, ImageWish, RbdName};
 
@@ -52,7 +52,9 @@ fn ceph_a_snapshot_and_an_image_of_its_own_cost_no_more_than_eighty_operations()
     let operations = operations_of(|round| {
         let (snapshot, clone) = (name(&format!("windlass.{round}")), name(&format!("copy-{round}")));
         cluster.snapshot(&at, &image, &snapshot).unwrap();
-        let (copy, is_new) = cluster.clone_image(&at, &image, &snapshot, &at, &clone, &ImageWish { metadata: metadata.clone(), ..wish(GIB) }).unwrap();
+        let (copy, is_new) = cluster
+            .copy(SnapshotAt { at: &at, image: &image, snapshot: &snapshot }, &at, &clone, &ImageWish { metadata: metadata.clone(), ..wish(GIB) })
+            .unwrap();
         assert!(is_new && copy.size == GIB && copy.features & Feature::FastDiff.bit() != 0);
         assert_eq!(copy.metadata["windlass.snapshot"], "nightly");
         assert_eq!(copy.metadata["windlass.driver"], "rbd", "what the source had comes along");
@@ -69,15 +71,16 @@ fn ceph_a_copy_has_its_sources_bytes_and_outlives_it() {
     cluster.create(&at, &source, &wish(GIB)).unwrap();
     ceph().rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "64K", "copies/source"]).unwrap();
     cluster.snapshot(&at, &source, &snapshot).unwrap();
+    let from = SnapshotAt { at: &at, image: &source, snapshot: &snapshot };
     for (to, copy) in [(&at, "near"), (&other, "far")] {
-        let (made, is_new) = cluster.clone_image(&at, &source, &snapshot, to, &name(copy), &wish(GIB)).unwrap();
+        let (made, is_new) = cluster.copy(from, to, &name(copy), &wish(GIB)).unwrap();
         assert!(is_new);
-        assert_eq!(cluster.clone_image(&at, &source, &snapshot, to, &name(copy), &wish(GIB)).unwrap(), (made, false));
+        assert_eq!(cluster.copy(from, to, &name(copy), &wish(GIB)).unwrap(), (made, false));
         // A copy was written to, by its source.
         assert!(!cluster.claim(to, &name(copy), Hold::Writer, &node()).unwrap().is_never_written);
         cluster.release(to, &name(copy), &node()).unwrap();
     }
-    let missing = cluster.clone_image(&at, &source, &name("none"), &at, &name("c"), &wish(GIB)).unwrap_err();
+    let missing = cluster.copy(SnapshotAt { snapshot: &name("none"), ..from }, &at, &name("c"), &wish(GIB)).unwrap_err();
     assert!(matches!(missing, CephError::NotFound { .. }) && missing.to_string().contains("copies/source@none"), "{missing}");
 
     cluster.delete_snapshot(&at, &source, &snapshot).unwrap();
@@ -97,6 +100,42 @@ fn ceph_a_copy_has_its_sources_bytes_and_outlives_it() {
     assert!(written("copies-other/far") > 1);
     assert_eq!(cluster.purge(&at, "", 10).unwrap().removed, 1);
     assert_eq!(ceph().rbd(&["trash", "ls", "--all", "copies"]).unwrap(), "");
+}
+
+#[test]
+fn ceph_a_copy_that_was_left_half_made_is_never_taken_for_one() {
+    let _shared = Shared::take();
+    let (at, cluster) = (ceph().pool("half-copy"), ceph().cluster());
+    let (source, snapshot) = (name("source"), name("windlass.1"));
+    cluster.create(&at, &source, &wish(GIB)).unwrap();
+    ceph().rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "64K", "half-copy/source"]).unwrap();
+    cluster.snapshot(&at, &source, &snapshot).unwrap();
+    let from = SnapshotAt { at: &at, image: &source, snapshot: &snapshot };
+
+    // Blank, and without a parent: as a clone is before it is tied to one.
+    cluster.create(&at, &name("a"), &ImageWish { metadata: BTreeMap::new(), ..wish(GIB) }).unwrap();
+    let (made, is_new) = cluster.copy(from, &at, &name("a"), &wish(GIB)).unwrap();
+    assert!(is_new && made.metadata[COPY_OF].ends_with("@windlass.1"));
+    assert!(ceph().rbd(&["info", "half-copy/a"]).unwrap().contains("parent: half-copy/source@windlass.1"));
+
+    // The copy of a copy inherits the mark, and is not finished by that.
+    cluster.snapshot(&at, &name("a"), &snapshot).unwrap();
+    ceph().rbd(&["clone", "--rbd-default-clone-format", "2", "half-copy/a@windlass.1", "half-copy/b"]).unwrap();
+    let (copied, is_new) = cluster.copy(SnapshotAt { image: &name("a"), ..from }, &at, &name("b"), &wish(GIB)).unwrap();
+    assert!(is_new && copied.metadata[COPY_OF] != made.metadata[COPY_OF]);
+    // A finished copy of something else is returned as it is.
+    assert_eq!(cluster.copy(from, &at, &name("b"), &wish(GIB)).unwrap(), (copied, false));
+
+    // What somebody wrote to, or uses, is nobody's leftover.
+    for image in ["written", "held"] {
+        ceph().rbd(&["create", "--size", "1G", &format!("half-copy/{image}")]).unwrap();
+    }
+    ceph().rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "4K", "half-copy/written"]).unwrap();
+    cluster.claim(&at, &name("held"), Hold::Writer, &node()).unwrap();
+    for image in ["written", "held"] {
+        assert_eq!(cluster.copy(from, &at, &name(image), &wish(GIB)).unwrap_err().kind(), RefusalKind::Precondition, "{image}");
+        assert!(cluster.stat(&at, &name(image)).unwrap().is_some());
+    }
 }
 
 #[test]
