@@ -742,3 +742,17 @@ impl Image<'_> {
         checked(unsafe { (self.pool.rbd().rbd_flatten)(self.raw) }).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_missing_or_too_old_is_named() {
+        let missing = open(c"libradosnowhere.so.2").map(drop).unwrap_err().to_string();
+        assert!(missing.contains("libradosnowhere.so.2") && missing.contains("librados2 and librbd1"), "{missing}");
+        let file = c"libc.so.6";
+        let old = LibRados::find(open(file).unwrap(), file).map(drop).unwrap_err().to_string();
+        assert!(old.contains("libc.so.6 has no function rados_create2"), "{old}");
+    }
+}

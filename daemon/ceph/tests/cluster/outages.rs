@@ -101,10 +101,10 @@ fn ceph_calls_that_an_outage_meets_half_way_end_as_well() {
                 }
             });
         }
-        for _ in 0..3 {
+        for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(700));
             let silence = ceph().silence("ceph-osd");
-            std::thread::sleep(Duration::from_secs(7));
+            std::thread::sleep(Duration::from_secs(5));
             drop(silence);
         }
         is_over.store(true, Ordering::SeqCst);
