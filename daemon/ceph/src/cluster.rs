@@ -64,7 +64,10 @@ impl Cluster {
             let answer = self.command("look for room in", subject(), &serde_json::json!({ "prefix": "df", "format": "json" }))?;
             let malformed = || CephError::Malformed { subject: subject(), cause: Malformed };
             let pools = answer["pools"].as_array().ok_or_else(malformed)?;
-            let Some(found) = pools.iter().find(|one| one["name"] == pool.as_str()) else { return Err(self.no_pool(pool)) };
+            let Some(found) = pools.iter().find(|one| one["name"] == pool.as_str()) else {
+                let is_known = self.pools_of_the_monitors()?.iter().any(|(_, known)| known == pool.as_str());
+                return Err(if is_known { CephError::Uncounted { pool: pool.to_string() } } else { self.no_pool(pool) });
+            };
             let number = |key: &str| found["stats"][key].as_u64().ok_or_else(malformed);
             Ok(PoolRoom { available: number("max_avail")?, used: number("stored")? })
         })

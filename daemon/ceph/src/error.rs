@@ -125,6 +125,12 @@ pub enum CephError {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// Nobody has counted how much room there is.
+    #[error("how much room the pool {pool} has is not known: the cluster's manager (ceph-mgr) counts it, and has not yet, or is away; ask again")]
+    Uncounted {
+        /// The pool.
+        pool: String,
+    },
     /// There is no such namespace.
     #[error("the pool {pool} has no namespace {namespace}: make it with `rbd namespace create {pool}/{namespace}`")]
     NoNamespace {
@@ -207,6 +213,7 @@ impl CephError {
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Load(_)
+            | Self::Uncounted { .. }
             | Self::TooMany { .. }
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }

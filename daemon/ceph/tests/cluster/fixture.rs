@@ -213,7 +213,9 @@ keyring = {at}/client.keyring
         let daemons = self.daemons.lock().expect("no panic");
         let (_, pid) = daemons.iter().find(|(name, _)| name == program).expect("it runs");
         signal("STOP", *pid);
-        Silence(*pid)
+        let silence = Silence(*pid);
+        eventually("each of its threads stops", || is_stopped(*pid).then_some(()));
+        silence
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
@@ -280,6 +282,12 @@ impl Drop for Silence {
     fn drop(&mut self) {
         signal("CONT", self.0);
     }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
+    let mut states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    states.all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
 }
 
 fn signal(signal: &str, pid: u32) {
