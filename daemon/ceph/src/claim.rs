@@ -71,7 +71,7 @@ impl Cluster {
             let fenced = place.clients_of(name, &id, &theirs, holder)?;
             self.fence(&fenced)?;
             let failed = place.failed("let go of", name);
-            mine.into_iter().try_for_each(|locker| lock::break_off(&place.io, &header, locker).map_err(&failed))
+            mine.into_iter().try_for_each(|locker| lock::break_off(&place.io, &header, lock::OURS, locker).map_err(&failed))
         })
     }
 
@@ -115,7 +115,7 @@ impl Place<'_> {
             };
             // A form cannot be changed in one step. Who comes in between is found by the take that fails, and finds our mapping if there is one.
             for locker in mine {
-                lock::break_off(&self.io, &before.header, locker).map_err(&failed)?;
+                lock::break_off(&self.io, &before.header, lock::OURS, locker).map_err(&failed)?;
             }
             match lock::take(&self.io, &before.header, form, holder) {
                 Ok(()) => return Ok((before, taken)),
@@ -176,7 +176,7 @@ impl Place<'_> {
             let Some((now, _)) = self.locks(name, &before.header)? else { return Ok(()) };
             if now.is(form) {
                 for locker in now.lockers.iter().filter(|locker| locker.cookie == holder.node.as_str()) {
-                    lock::break_off(&self.io, &before.header, locker).map_err(&failed)?;
+                    lock::break_off(&self.io, &before.header, lock::OURS, locker).map_err(&failed)?;
                 }
             }
             match taken {

@@ -99,7 +99,7 @@ impl Place<'_> {
     /// Notes an image as ours to remove, and moves it to the trash.
     pub(crate) fn move_to_trash(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
         self.io.omap_set(NOTES, &[(id, name.as_str().as_bytes())]).map_err(self.failed("delete", name))?;
-        match self.io.trash_move(name.as_str()) {
+        match self.unhindered(name, id, || self.io.trash_move(name.as_str())) {
             Ok(()) => Ok(()),
             Err(Errno(libc::ENOENT)) if self.id(name)?.as_deref() != Some(id) => Ok(()),
             Err(Errno(libc::ENOENT)) if !self.exists(id).map_err(self.failed("delete", name))? => self.clear(name, id),
@@ -118,8 +118,11 @@ impl Place<'_> {
 
     /// Is the image of that id gone?
     fn purge_one(&self, id: &str) -> Result<bool, Errno> {
-        let removed = match self.io.trash_remove(id) {
-            Err(Errno(libc::ENOTEMPTY)) if self.purge_snapshots(id)? => self.io.trash_remove(id),
+        // As a name in a sentence, the id has to do.
+        let Ok(name) = RbdName::parse(id) else { return Ok(false) };
+        let remove = || self.unhindered(&name, id, || self.io.trash_remove(id));
+        let removed = match remove() {
+            Err(Errno(libc::ENOTEMPTY)) if self.purge_snapshots(&name, id)? => remove(),
             removed => removed,
         };
         match removed {
@@ -136,15 +139,13 @@ impl Place<'_> {
 
     /// Deletes those snapshots of a deleted image that are named as ours are: was there one? A clone that still needs one keeps it alive,
     /// under no name. Snapshots that somebody else took stay, and the image with them.
-    fn purge_snapshots(&self, id: &str) -> Result<bool, Errno> {
-        let Ok(name) = RbdName::parse(id) else { return Ok(false) };
-        let snapshots = self.snapshots(&name, id).map_err(|error| error.errno())?;
+    fn purge_snapshots(&self, name: &RbdName, id: &str) -> Result<bool, Errno> {
+        let snapshots = self.snapshots(name, id).map_err(|error| error.errno())?;
         let ours: Vec<_> = snapshots.into_iter().filter(|snapshot| snapshot.name.as_str().starts_with(OUR_SNAPSHOTS)).collect();
         if ours.is_empty() {
             return Ok(false);
         }
-        let image = self.io.open_by_id(id)?;
-        ours.iter().try_for_each(|snapshot| image.remove_snapshot(snapshot.name.as_str()))?;
+        self.change(name, id, |image| ours.iter().try_for_each(|snapshot| image.remove_snapshot(snapshot.name.as_str())))?;
         Ok(true)
     }
 

@@ -313,6 +313,8 @@ pub(crate) struct Watcher {
     pub(crate) address: String,
     /// The number of the client.
     pub(crate) client: i64,
+    /// The number of the watch, by which a lock that goes with it is named.
+    pub(crate) cookie: u64,
 }
 
 /// Keys and values of an object.
@@ -696,7 +698,7 @@ impl Image<'_> {
                 Ok(_) => {
                     // SAFETY: librbd filled in `count` of them, each address a C string.
                     let text = |watcher: &RawWatcher| unsafe { CStr::from_ptr(watcher.address) }.to_string_lossy().into_owned();
-                    let watchers = raw[..count].iter().map(|one| Watcher { address: text(one), client: one.client }).collect();
+                    let watchers = raw[..count].iter().map(|one| Watcher { address: text(one), client: one.client, cookie: one.cookie }).collect();
                     // SAFETY: the addresses are given back once.
                     unsafe { (rbd.rbd_watchers_list_cleanup)(raw.as_mut_ptr(), count) };
                     return Ok(watchers);

@@ -65,8 +65,7 @@ impl Cluster {
             if now.size >= size {
                 return Ok(now);
             }
-            let failed = place.failed("grow", name);
-            place.io.open_by_id(&now.identity.image).map_err(&failed)?.grow(size).map_err(&failed)?;
+            place.change(name, &now.identity.image, |image| image.grow(size)).map_err(place.failed("grow", name))?;
             place.stat(name)?.ok_or_else(|| place.not_found(name))
         })
     }

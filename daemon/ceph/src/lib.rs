@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+mod change;
 mod claim;
 mod cluster;
 mod clusters;

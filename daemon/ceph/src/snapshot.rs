@@ -19,7 +19,7 @@ impl Cluster {
             let place = self.place(at)?;
             let id = place.id(image)?.ok_or_else(|| place.not_found(image))?;
             let failed = place.failed("take a snapshot of", image);
-            let is_new = match place.io.open_by_id(&id).map_err(&failed)?.snapshot(snapshot.as_str()) {
+            let is_new = match place.change(image, &id, |open| open.snapshot(snapshot.as_str())) {
                 Ok(()) => true,
                 Err(Errno(libc::EEXIST)) => false,
                 Err(errno) => return Err(failed(errno)),
@@ -52,7 +52,7 @@ impl Cluster {
                 return Ok(());
             }
             let failed = place.failed("delete a snapshot of", image);
-            match place.io.open_by_id(&id).map_err(&failed)?.remove_snapshot(snapshot.as_str()) {
+            match place.change(image, &id, |open| open.remove_snapshot(snapshot.as_str())) {
                 Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
                 Err(Errno(libc::EBUSY)) => {
                     let why = "it is protected: `rbd snap unprotect` when its clones are gone";
@@ -72,7 +72,7 @@ impl Cluster {
             let place = self.place(at)?;
             let id = place.id(name)?.ok_or_else(|| place.not_found(name))?;
             let failed = place.failed("flatten", name);
-            match place.io.open_by_id(&id).map_err(&failed)?.flatten() {
+            match place.change(name, &id, |image| image.flatten()) {
                 // Without a parent.
                 Ok(()) | Err(Errno(libc::EINVAL)) => Ok(()),
                 Err(errno) => Err(failed(errno)),
