@@ -13,9 +13,10 @@ use windlass_plan::request::Secrets;
 /// More than any key has.
 const MOST: u64 = 4096;
 
-/// The call's secrets; where none of those that the driver names came with it, the operator's user and key under these names.
+/// The call's secrets; where it came without any, the operator's user and key under the names that the driver gives them.
 pub(crate) fn complete<'a>(grant: &ClusterGrant, names: &Credentials, given: &'a Secrets) -> Result<Cow<'a, Secrets>, Failure> {
-    let is_given = [&names.user, &names.key].into_iter().any(|name| given.get(name).is_some());
+    // Kubelet's tokens, which travel with the secrets, open no cluster.
+    let is_given = given.names().any(|name| name != windlass_csi::SERVICE_ACCOUNT_TOKENS);
     match &grant.own {
         Some(own) if !is_given => {
             let key = read(own).map_err(|problem| Failure::new(Reason::BadArgument, format!("{}: {problem}", own.key_file)))?;
@@ -65,6 +66,8 @@ mod tests {
         assert_eq!(asked(&Secrets::default()).unwrap(), [Some("csi".to_owned()), Some("AQB=".to_owned())]);
         let given = Secrets::new([("userID".to_owned(), "other".to_owned())].into());
         assert_eq!(asked(&given).unwrap(), [Some("other".to_owned()), None], "half of a pair is not mended with the operator's half");
+        let others = Secrets::new([("password".to_owned(), "x".to_owned())].into());
+        assert_eq!(asked(&others).unwrap(), [None, None], "a driver cannot choose the operator's key by naming what is not there");
         std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o640)).unwrap();
         assert!(asked(&Secrets::default()).unwrap_err().text.contains("0600"));
     }

@@ -88,7 +88,7 @@ pub(crate) fn require_source(work: &mut Work<'_>, source: &CheckedSource) -> Res
 
 /// Calls a function with effects; what they left in the world comes back with the answer.
 pub(crate) fn call(served: &Served, generation: &Generation, call: PluginCall, secrets: &Secrets) -> Result<(PluginAnswer, Traces), Refused> {
-    let mut effects = Effects { grants: &generation.spec.grants, secrets, process: &served.house.effects, traces: Traces::default() };
+    let mut effects = Effects { call: call.name(), grants: &generation.spec.grants, secrets, process: &served.house.effects, traces: Traces::default() };
     let answer = generation.call(call, &mut |effect| effects.perform(effect))?;
     Ok((answer, effects.traces))
 }

@@ -1,7 +1,7 @@
 //! Deleting: an image goes to the pool's trash while its caller waits, and from there piece by piece in the background.
 //!
 //! Which images in the trash are ours to remove is kept in an object of its own, whose keys are their ids: noted before an image is moved,
-//! forgotten when it is gone. A crash in between leaves a note of an image that is still there, which harms nobody.
+//! forgotten when it is gone, or when it is found outside the trash: then somebody took it out, and it is theirs.
 
 use crate::cluster::{Cluster, Place};
 use crate::encoding::Encoder;
@@ -27,7 +27,7 @@ pub struct Purged {
 }
 
 impl Cluster {
-    /// Deletes an image that nobody uses: 42 operations with the five features. Not there is as good. Its snapshots and clones live on.
+    /// Deletes an image that nobody uses: 43 operations with the five features. Not there is as good. Its snapshots and clones live on.
     ///
     /// Errors: `Held` (our lock), `Watched` (anybody who has it open).
     pub fn delete(&self, at: &PoolAt, name: &RbdName) -> Result<(), CephError> {
@@ -98,7 +98,27 @@ impl Place<'_> {
 
     /// Notes an image as ours to remove, and moves it to the trash.
     pub(crate) fn move_to_trash(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
-        self.io.omap_set(NOTES, &[(id, name.as_str().as_bytes())]).map_err(self.failed("delete", name))?;
+        self.note(name, id)?;
+        let moved = self.try_move(name, id);
+        match &moved {
+            // Written again: a round of purging that came in between found the image where it was, and took the note for an old one.
+            Ok(()) => self.note(name, id)?,
+            // Whether it was moved after all only time will tell.
+            Err(CephError::TimedOut { .. } | CephError::Lost { .. }) => {}
+            Err(_) => {
+                if let Err(errno) = self.io.omap_remove(NOTES, &[id]) {
+                    tracing::debug!(%errno, image = %name, "a note of an image that was not moved to the trash stays; the next round of purging takes it away");
+                }
+            }
+        }
+        moved
+    }
+
+    fn note(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
+        self.io.omap_set(NOTES, &[(id, name.as_str().as_bytes())]).map_err(self.failed("delete", name))
+    }
+
+    fn try_move(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
         match self.unhindered(name, id, || self.io.trash_move(name.as_str())) {
             Ok(()) => Ok(()),
             Err(Errno(libc::ENOENT)) if self.id(name)?.as_deref() != Some(id) => Ok(()),
@@ -129,7 +149,7 @@ impl Place<'_> {
             Ok(()) => {}
             // Snapshots, clones, a watcher, or a time for which an operator wants it kept.
             Err(Errno(libc::ENOTEMPTY | libc::EBUSY | libc::EPERM)) => return Ok(false),
-            Err(Errno(libc::ENOENT)) if self.exists(id)? => return Ok(false),
+            // Not in the trash: gone, or taken out of it by an operator, whose it is from then on.
             Err(Errno(libc::ENOENT)) => {}
             Err(errno) => return Err(errno),
         }

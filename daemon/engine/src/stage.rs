@@ -8,8 +8,9 @@ use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::format::{Decision, Evidence, FormatNote, FormatState, decide};
 use windlass_plan::lower;
 use windlass_plan::paths::Place;
+use windlass_plan::rbd::ImageIdentity;
 use windlass_plan::request::Secret;
-use windlass_plan::step::{Device, Observed, Outcome, Probe, Shows, Step, TargetKind, Undo, Writable};
+use windlass_plan::step::{Backing, Device, Observed, Outcome, Probe, Shows, Step, TargetKind, Undo, Writable};
 
 /// Idempotency as a type: the world was so already, or is so now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +39,18 @@ pub struct StageOrder {
 
 impl Work<'_> {
     /// Is the volume staged at the place as `capability` wants it? A volume staged in another way is a failure.
-    pub fn staged(&mut self, staging: &Place, capability: &Capability) -> Result<Option<Settled>, Failure> {
+    /// `image` is the one that the controller proved, where it proved one: a device that shows another is not this volume's any more.
+    pub fn staged(&mut self, staging: &Place, capability: &Capability, image: Option<&ImageIdentity>) -> Result<Option<Settled>, Failure> {
         self.finish_interrupted(None)?;
         let observed = self.observe()?;
+        if let (Some(device), Some(image)) = (observed.devices.first(), image)
+            && device.backing != Backing::Image(image.clone())
+        {
+            return Err(Failure::new(
+                Reason::InUse,
+                format!("/dev/{} still shows {}, and the volume is the image {image} by now; unstage it first", device.name, device.backing),
+            ));
+        }
         let at = lower::staged_at(&capability.access, staging);
         let is_seen = !self.seen_at(&observed, &at).is_empty();
         let facts = self.writer.record().standing_stage().map(|(_, facts)| facts.clone());

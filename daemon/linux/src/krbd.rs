@@ -54,8 +54,16 @@ pub(crate) fn description(volume: VolumeKey) -> String {
 
 /// The volume that a mapping was made for. `None`: not by us, or gone.
 pub(crate) fn mark_of(id: u32) -> Option<VolumeKey> {
-    let config = attribute(id, "config_info").ok()?;
-    marked(&config)
+    try_mark_of(id).ok().flatten()
+}
+
+/// The same, where a mark that cannot be read must not count as none: without CAP_SYS_ADMIN the kernel does not show it.
+pub(crate) fn try_mark_of(id: u32) -> io::Result<Option<VolumeKey>> {
+    match attribute(id, "config_info") {
+        Ok(config) => Ok(marked(&config)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The mark in the text that a mapping was made by: `MONITORS OPTIONS POOL IMAGE SNAPSHOT`.

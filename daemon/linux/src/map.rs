@@ -123,7 +123,11 @@ pub(crate) fn map(volume: VolumeKey, wish: &MapImage, key: Option<Secret>, tools
         other => other.into(),
     })?;
     held.is_fresh = true;
-    take_up(held, wish)
+    let held = take_up(held, wish)?;
+    // Looked at again now that ours shows: somebody may have mapped it at the same time, and of two who look after that one at least sees
+    // the other. Undoing the step takes ours away, which nobody has used yet.
+    find(volume, wish)?;
+    Ok(held)
 }
 
 /// Gives the key to the kernel in the form that `ceph_crypto_key_decode` reads: what the base64 of Ceph's tools stands for.

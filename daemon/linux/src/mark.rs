@@ -62,8 +62,13 @@ pub(crate) fn is_name(name: &str) -> bool {
 /// The names of the devices that seem to be `volume`'s: what is on the device decides.
 pub(crate) fn candidates(volume: VolumeKey) -> io::Result<Vec<String>> {
     let is_loop = |name: &String| loops::mark_of(name) == Some(volume.short());
-    let images = krbd::ids()?.into_iter().filter(|id| krbd::mark_of(*id) == Some(volume)).map(krbd::name_of);
-    Ok(loops::all_names()?.into_iter().filter(is_loop).chain(images).collect())
+    let mut names: Vec<String> = loops::all_names()?.into_iter().filter(is_loop).collect();
+    for id in krbd::ids()? {
+        if krbd::try_mark_of(id)? == Some(volume) {
+            names.push(krbd::name_of(id));
+        }
+    }
+    Ok(names)
 }
 
 /// Every device that carries a mark, from sysfs alone: never waits for a hung device.

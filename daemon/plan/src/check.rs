@@ -5,9 +5,11 @@ use crate::capability::{Access, Capability, FilesystemKind};
 use crate::effect::is_file_name;
 use crate::failure::{Failure, Reason};
 use crate::grants::Grants;
+use crate::lower::writable;
 use crate::paths::HostPath;
-use crate::rbd::{ImageIdentity, MapOptions, PoolAt, RbdName};
+use crate::rbd::{Hold, ImageIdentity, MapOptions, PoolAt, RbdName};
 use crate::request::{Context, Secret, Secrets};
+use crate::step::Writable;
 use std::net::SocketAddr;
 
 /// The key of volume_context by which a node knows that a plan shows what the controller made. Written by the daemon's controller
@@ -20,6 +22,9 @@ pub const IMAGE_KEY: &str = "windlass.io/image";
 /// The key of publish_context that says, if it is there, that no object of the image had ever been written. Its value is another with
 /// each claim: a proof is good for one format that was begun, and says nothing of what came after.
 pub const NEVER_WRITTEN_KEY: &str = "windlass.io/never-written";
+
+/// The key of publish_context that says for which use the image was locked ([`Hold::name`]).
+pub const HOLD_KEY: &str = "windlass.io/hold";
 
 /// The prefix of the keys that are the daemon's own.
 pub const OWN_PREFIX: &str = "windlass.io/";
@@ -102,6 +107,7 @@ pub struct Told<'a> {
 pub fn check(plan: &AttachPlan, grants: &Grants, told: Told<'_>, capability: &Capability) -> Result<CheckedPlan, Failure> {
     let source = check_source(&plan.source, grants, told)?;
     let is_ours = check_ownership(&plan.source, grants, told.volume_context)?;
+    check_hold(&source, told, capability)?;
     Ok(CheckedPlan { source, content: plan.content, filesystem: check_filesystem(plan, capability)?, is_ours })
 }
 
@@ -170,6 +176,18 @@ pub fn secret(secrets: &Secrets, name: &str) -> Result<Secret, Failure> {
 /// base64, as Ceph prints keys; nothing that could end an option of the kernel's.
 fn is_key(key: &str) -> bool {
     (16..=256).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+}
+
+/// What was locked for readers is not written to (law 12).
+fn check_hold(source: &CheckedSource, told: Told<'_>, capability: &Capability) -> Result<(), Failure> {
+    let is_for_readers = told.publish_context.get(HOLD_KEY).is_none_or(|hold| hold == Hold::Reader.name());
+    if matches!(source, CheckedSource::Image(_)) && is_for_readers && writable(capability) == Writable::ReadWrite {
+        return Err(Failure::new(
+            Reason::SecondWriter,
+            format!("ControllerPublishVolume gave the volume to this node for reading (`{HOLD_KEY}` in publish_context), and it is to be staged for writing"),
+        ));
+    }
+    Ok(())
 }
 
 fn check_options(options: &MapOptions) -> Result<(), Failure> {

@@ -307,6 +307,17 @@ pub enum Hold {
     SharedWriter,
 }
 
+impl Hold {
+    /// The word for it, as it travels in publish_context.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Writer => "writer",
+            Self::Reader => "reader",
+            Self::SharedWriter => "shared-writer",
+        }
+    }
+}
+
 /// The node that a claim is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {

@@ -63,6 +63,7 @@ impl Images {
         Ok(match verb {
             ImageVerb::Create(wish) => {
                 let (image, is_new) = cluster.create(&at, image, &wish)?;
+                self.sweep(access, at, false);
                 RbdAnswer::Created { image, is_new }
             }
             ImageVerb::Stat => RbdAnswer::Image(cluster.stat(&at, image)?),

@@ -16,12 +16,14 @@ use windlass_plan::effect::{Effect, EffectAnswer, EffectError, FilesEffect, File
 use windlass_plan::failure::Failure;
 use windlass_plan::grants::{Grants, Ungranted};
 use windlass_plan::plugin::RefusalKind;
-use windlass_plan::rbd::{Claimed, ImageAt, PoolAt, RbdName};
-use windlass_plan::request::Secrets;
+use windlass_plan::rbd::{Claimed, Hold, ImageAt, PoolAt, RbdName};
+use windlass_plan::request::{Context, Secrets};
 use windlass_wire::effects::{BackEnd, Deed};
 
 /// The effects of one call: what it may, and what it made, found and claimed.
 pub(crate) struct Effects<'a> {
+    /// Which call it is: what changes a cluster belongs to one of them.
+    pub(crate) call: &'static str,
     /// What the operator allows the driver.
     pub(crate) grants: &'a Grants,
     /// The call's secrets, which a plugin can name and never see.
@@ -37,8 +39,8 @@ pub(crate) struct Effects<'a> {
 pub(crate) struct Traces {
     /// The canonical names of the sources that `create` effects made or found, in order.
     pub(crate) sources: Vec<String>,
-    /// What `claim` effects proved.
-    pub(crate) claims: Vec<Claimed>,
+    /// What `claim` effects proved, and for which use.
+    pub(crate) claims: Vec<(Claimed, Hold)>,
 }
 
 impl Effects<'_> {
@@ -72,6 +74,7 @@ impl Effects<'_> {
     }
 
     fn rbd(&mut self, RbdEffect { cluster, credentials, verb }: RbdEffect) -> Result<EffectAnswer, EffectError> {
+        self.belongs(&verb)?;
         let grant = self.grants.cluster(&cluster).map_err(ungranted)?;
         if let Some(at) = pool_of(&verb) {
             self.grants.pool(&cluster, at).map_err(ungranted)?;
@@ -92,18 +95,55 @@ impl Effects<'_> {
             }
             _ => None,
         };
+        let hold = match &verb {
+            RbdVerb::Image { verb: ImageVerb::Claim { hold, .. }, .. } => Some(*hold),
+            _ => None,
+        };
         let answer = self.process.perform(&BackEnd::Cluster(grant.monitors.clone()), Deed::Rbd { user, verb }, Some(key))?;
         self.made(source);
-        if let EffectAnswer::Rbd(RbdAnswer::Claimed(claimed)) = &answer {
-            self.traces.claims.push(claimed.clone());
+        if let (EffectAnswer::Rbd(RbdAnswer::Claimed(claimed)), Some(hold)) = (&answer, hold) {
+            self.traces.claims.push((claimed.clone(), hold));
         }
         Ok(answer)
+    }
+
+    /// A look belongs everywhere. What changes an image belongs to the call that asks for it, so that a plugin which is asked for free room
+    /// deletes nothing.
+    fn belongs(&self, verb: &RbdVerb) -> Result<(), EffectError> {
+        let RbdVerb::Image { verb, .. } = verb else { return Ok(()) };
+        let (name, calls): (_, &[&str]) = match verb {
+            ImageVerb::Stat => return Ok(()),
+            ImageVerb::Create(wish) => {
+                own_keys(&wish.metadata)?;
+                ("create", &["controller.create-volume"])
+            }
+            ImageVerb::SetMetadata(metadata) => {
+                own_keys(metadata)?;
+                ("set-metadata", &["controller.create-volume", "controller.expand"])
+            }
+            ImageVerb::Resize { .. } => ("resize", &["controller.create-volume", "controller.expand"]),
+            ImageVerb::Delete => ("delete", &["controller.delete-volume"]),
+            ImageVerb::Claim { .. } => ("claim", &["publishing.publish"]),
+            ImageVerb::Release { .. } => ("release", &["publishing.unpublish"]),
+        };
+        if calls.contains(&self.call) {
+            return Ok(());
+        }
+        Err(refuse(RefusalKind::PermissionDenied, format!("`rbd.{name}` belongs to {}, and this is {}", calls.join(" and "), self.call)))
     }
 
     /// Made or found, once: a plugin may ask for the same again.
     fn made(&mut self, source: Option<String>) {
         let sources = &mut self.traces.sources;
         sources.extend(source.filter(|source| !sources.contains(source)));
+    }
+}
+
+/// The keys of an image's metadata that a plugin may write. Others have a meaning to librbd (`conf_`) or to other programs.
+fn own_keys(metadata: &Context) -> Result<(), EffectError> {
+    match metadata.keys().find(|key| !["windlass.", "csi.storage.k8s.io/"].iter().any(|prefix| key.starts_with(prefix))) {
+        None => Ok(()),
+        Some(key) => Err(refuse(RefusalKind::PermissionDenied, format!("the metadata's key {key:?} does not begin with `windlass.` or `csi.storage.k8s.io/`"))),
     }
 }
 

@@ -94,9 +94,9 @@ impl EffectsProcesses {
         desk.perform(&self.binary, deed, key)
     }
 
-    /// Ends processes that nobody has needed for a while.
+    /// Ends processes that nobody has needed for a while. Those of clusters stay: they may be emptying a trash, which nobody waits for.
     pub(crate) fn end_idle(&self, idle: Duration) {
-        for desk in self.all() {
+        for desk in self.all().into_iter().filter(|desk| matches!(desk.back_end, BackEnd::Folder(_))) {
             let Ok(mut state) = desk.state.try_lock() else { continue };
             let is_idle = state.last.is_some_and(|last| last.elapsed() >= idle) && desk.waiting.load(Ordering::SeqCst) == 0;
             let ended = state.running.take_if(|_| is_idle);

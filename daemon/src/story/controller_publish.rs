@@ -6,7 +6,7 @@ use crate::served::Served;
 use crate::story::{OTHER_ANSWER, call};
 use std::time::{SystemTime, UNIX_EPOCH};
 use windlass_plan::capability::Access;
-use windlass_plan::check::{IMAGE_KEY, NEVER_WRITTEN_KEY, OWN_PREFIX};
+use windlass_plan::check::{HOLD_KEY, IMAGE_KEY, NEVER_WRITTEN_KEY, OWN_PREFIX};
 use windlass_plan::lower::writable;
 use windlass_plan::plugin::{PluginAnswer, PluginCall, PublishFacts};
 use windlass_plan::request::{Call, PublishToNode, UnpublishFromNode};
@@ -30,7 +30,8 @@ pub(crate) fn publish(served: &Served, asked: Call<PublishToNode>, _: &mut Claim
     }
     match &traces.claims[..] {
         [] => {}
-        [claimed] => {
+        [(claimed, hold)] => {
+            context.insert(HOLD_KEY.to_owned(), hold.name().to_owned());
             context.insert(IMAGE_KEY.to_owned(), claimed.identity.to_string());
             // A raw volume is written where nobody can tell, so nothing is said of one.
             if claimed.is_never_written && may_format {

@@ -7,17 +7,20 @@ use crate::story::{Attached, attach, place};
 use windlass_engine::Work;
 use windlass_engine::record::StageFacts;
 use windlass_engine::stage::StageOrder;
+use windlass_plan::check::IMAGE_KEY;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::lower;
 use windlass_plan::paths::Place;
+use windlass_plan::rbd::ImageIdentity;
 use windlass_plan::request::{Call, StageVolume, UnstageVolume};
 
 pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> Result<Answer, Refused> {
     let request = &call.request;
     let mut work = served.engine()?.open(served.driver.name(), &request.volume)?;
     let staging = place(served, "staging_target_path", &request.staging_path);
+    let proven = request.publish_context.get(IMAGE_KEY).and_then(|image| ImageIdentity::parse(image));
     match &staging {
-        Ok(staging) if work.staged(staging, &request.capability)?.is_some() => return Ok(Answer::Done),
+        Ok(staging) if work.staged(staging, &request.capability, proven.as_ref())?.is_some() => return Ok(Answer::Done),
         Ok(_) => {}
         // Nothing will be done. The look tells the lease whether anything of the volume is here, or its lock can go.
         Err(_) => drop(work.is_absent()?),
