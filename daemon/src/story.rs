@@ -39,12 +39,15 @@ pub(crate) fn planned(generation: &Generation, request: &StageVolume) -> Result<
 /// anything behind it: of what does not exist it is not said that it is somebody else's.
 pub(crate) fn attach(served: &Served, call: &Call<StageVolume>, work: &mut Work<'_>) -> Result<(CheckedPlan, Source), Refused> {
     let generation = served.generation()?;
-    let request = &call.request;
-    let plan = planned(&generation, request)?;
-    let told = Told { volume_context: &request.volume_context, publish_context: &request.publish_context, secrets: &call.secrets };
-    require_source(work, &check_source(&plan.source, &generation.spec.grants, told)?)?;
-    let checked = check(&plan, &generation.spec.grants, told, &request.capability)?;
+    let plan = planned(&generation, &call.request)?;
+    require_source(work, &check_source(&plan.source, &generation.spec.grants, told(call))?)?;
+    let checked = check(&plan, &generation.spec.grants, told(call), &call.request.capability)?;
     Ok((checked, plan.source))
+}
+
+/// What a plan is checked against that the caller said.
+pub(crate) fn told(call: &Call<StageVolume>) -> Told<'_> {
+    Told { volume_context: &call.request.volume_context, publish_context: &call.request.publish_context, secrets: &call.secrets }
 }
 
 /// Is there such a source? Asked of the worker that is leased already: a second lease inside the first could wait for itself. An image
