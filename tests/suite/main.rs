@@ -3,6 +3,7 @@
 mod conformance;
 mod crash;
 mod effects;
+mod formats;
 mod hang;
 mod hostile;
 mod processes;

@@ -74,7 +74,7 @@ mod tests {
         let notes = Notes::open(folder.path()).unwrap();
         let key = VolumeKey::derive("", &DriverName::parse("d").unwrap(), &VolumeId::parse("v").unwrap());
         let backing = Backing::File(BackingFile { device: 1, inode: 2, born_ns: 3 });
-        let note = FormatNote { backing, state: FormatState::Begun, proof: None };
+        let note = FormatNote { backing: Some(backing), state: FormatState::Begun, proof: None };
         assert_eq!(notes.read(&key), Ok(None));
         notes.write(&key, &note).unwrap();
         assert_eq!(notes.read(&key), Ok(Some(note)));

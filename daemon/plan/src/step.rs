@@ -268,11 +268,23 @@ pub enum Probe {
         /// One of the file systems that we mount.
         kind: Option<FilesystemKind>,
     },
-    /// Could not tell: a read failed, or there is data that no format known to us explains.
+    /// Could not tell.
     Unknown {
+        /// What kind of not knowing.
+        doubt: Doubt,
         /// Why.
         why: String,
     },
+}
+
+/// Why a probe cannot tell what is on a device. Only the first can be what an interrupted mkfs left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doubt {
+    /// All that was asked for was read, and no format known to us explains it.
+    Unexplained,
+    /// A read failed, or there is a superblock that cannot be true: a file system may well be there.
+    Damaged,
 }
 
 /// What of a volume the kernel shows, whatever the journal says.

@@ -71,22 +71,22 @@ fn loop_data_that_nothing_explains_is_neither_blank_nor_known() {
     for (name, at, bytes) in [("text", 5 * MIB, &b"somebody's data"[..]), ("zeros", 0, &[0; 4096])] {
         let volume = bench.volume(name, 16 * MIB);
         write(&volume, at, bytes);
-        let Probe::Unknown { why } = probe_of(&volume) else { panic!("{name}") };
+        let Probe::Unknown { why, .. } = probe_of(&volume) else { panic!("{name}") };
         assert_eq!(why, format!("there is data from byte {at} on, and it is no format that we know"));
     }
     // An ext4 cut short, and one with a byte turned round.
     let short = bench.volume("short", 64 * MIB);
     run("mkfs.ext4", &["-Fq", short.file().to_str().unwrap()]);
     OpenOptions::new().write(true).open(short.file()).unwrap().set_len(32 * MIB).unwrap();
-    assert!(matches!(probe_of(&short), Probe::Unknown { why } if why.contains("larger than the device")));
+    assert!(matches!(probe_of(&short), Probe::Unknown { why, .. } if why.contains("larger than the device")));
     let turned = bench.volume("turned", 64 * MIB);
     run("mkfs.ext4", &["-Fq", turned.file().to_str().unwrap()]);
     write(&turned, 1024 + 0x78, b"X");
-    assert!(matches!(probe_of(&turned), Probe::Unknown { why } if why.contains("checksum")));
+    assert!(matches!(probe_of(&turned), Probe::Unknown { why, .. } if why.contains("checksum")));
     let turned = bench.volume("turned-xfs", 320 * MIB);
     run("mkfs.xfs", &["-qf", turned.file().to_str().unwrap()]);
     write(&turned, 108, b"X");
-    assert!(matches!(probe_of(&turned), Probe::Unknown { why } if why.contains("checksum")));
+    assert!(matches!(probe_of(&turned), Probe::Unknown { why, .. } if why.contains("checksum")));
 }
 
 #[test]
