@@ -1,7 +1,7 @@
 //! Mounts the attached device: made by `fsopen`, compared before anybody can see it, and only then placed by descriptor.
 
 use crate::device::{DeviceError, Held};
-use crate::roots::{OpenRoots, PlaceError, Sight};
+use crate::roots::{OpenRoots, PlaceError, Placed, Sight};
 use crate::sys;
 use crate::words;
 use std::ffi::{CStr, CString};
@@ -131,9 +131,10 @@ pub(crate) fn mount(roots: &OpenRoots, held: &Held, wish: &Mount) -> Result<Outc
     }
     held.compare()?;
     sys::move_mount(made.as_fd(), target.as_fd()).map_err(|source| MountError::Attach { path: path(), source })?;
-    match parent.look()? {
-        Sight::Mounted(_, line, _) if line.number == held.number() => Ok(Outcome::Done),
-        _ => Err(MountError::OtherDevice { device: device() }),
+    match parent.find(made.as_fd())? {
+        Placed::Here(_) => Ok(Outcome::Done),
+        // The undo takes ours away again.
+        Placed::Upon(line) => Err(MountError::Foreign { path: path(), kind: line.kind, major: line.number.major, minor: line.number.minor }),
     }
 }
 
