@@ -167,6 +167,7 @@ impl Work<'_> {
                     device = Some(attached);
                 }
                 Outcome::Probed(answer) => probe = Some(answer),
+                Outcome::NeedsPreen => drop(self.apply(strand, Step::Preen)?),
                 Outcome::Done | Outcome::Already | Outcome::Size(_) => {}
             }
         }

@@ -131,7 +131,8 @@ fn loop_damage_is_preened_or_refused() {
     let mut lease = flagged.lease();
     flagged.attached(&mut lease, Writable::ReadWrite);
     assert_eq!(reason(lease.apply(&check(Writable::ReadOnly))), Reason::NeedsRepair);
-    assert_eq!(lease.apply(&check(Writable::ReadWrite)), Ok(Outcome::Done));
+    assert_eq!(lease.apply(&check(Writable::ReadWrite)), Ok(Outcome::NeedsPreen));
+    assert_eq!(lease.apply(&Step::Preen), Ok(Outcome::Done));
     assert_eq!(lease.apply(&check(Writable::ReadWrite)), Ok(Outcome::Already));
     assert_eq!(lease.apply(&mount(&staging, FilesystemKind::Ext4, Writable::ReadWrite)), Ok(Outcome::Done));
     flagged.gone(lease, &[(&staging, None)]);
@@ -141,7 +142,7 @@ fn loop_damage_is_preened_or_refused() {
     marked(&broken, &["set_super_value state 3", "set_inode_field <2> mode 0"]);
     let mut lease = broken.lease();
     broken.attached(&mut lease, Writable::ReadWrite);
-    let refused = lease.apply(&check(Writable::ReadWrite)).unwrap_err();
+    let refused = lease.apply(&Step::Preen).unwrap_err();
     assert!(refused.reason == Reason::NeedsRepair && refused.text.contains("e2fsck -p /dev/loop") && refused.text.contains("exit status: 4"), "{refused}");
     broken.gone(lease, &[]);
 
