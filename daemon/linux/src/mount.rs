@@ -155,6 +155,10 @@ fn create(held: &Held, wish: &Mount) -> Result<OwnedFd, MountError> {
     for flag in superblock_flags(wish) {
         set(flag, None)?;
     }
+    if kind == FilesystemKind::Ext4 {
+        // Whatever its superblock says: to go on writing, or to halt the machine.
+        set(c"errors", Some(c"remount-ro"))?;
+    }
     if let Some(label) = &wish.flags.context {
         set(c"context", Some(&CString::new(label.as_str()).unwrap_or_default()))?;
     }

@@ -187,3 +187,26 @@ fn loop_what_cannot_be_formatted_is_left_as_it_is() {
     assert!(matches!(probed(&mut lease), Probe::Blank { .. }));
     small.gone(lease, &[]);
 }
+
+#[test]
+fn loop_an_ext4_that_finds_an_error_stops_writing_whatever_its_superblock_says() {
+    let bench = Bench::new();
+    let staging = bench.folder("staging");
+    let volume = bench.volume("volume", 64 * MIB);
+    let mut lease = volume.lease();
+    volume.attached(&mut lease, Writable::ReadWrite);
+    lease.apply(&Step::Format(Filesystem { kind: FilesystemKind::Ext4, label: None })).unwrap();
+    let file = volume.file();
+    let file = file.to_str().unwrap();
+    assert!(run("dumpe2fs", &["-h", file]).lines().any(|line| line.starts_with("Errors behavior:") && line.ends_with("Remount read-only")));
+    volume.gone(lease, &[]);
+    run("tune2fs", &["-e", "panic", file]);
+    let mut lease = volume.lease();
+    volume.attached(&mut lease, Writable::ReadWrite);
+    assert_eq!(lease.apply(&mount(&staging, FilesystemKind::Ext4, Writable::ReadWrite)), Ok(Outcome::Done));
+    let at = bench.at(&staging);
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.contains(at.to_str().unwrap())).unwrap();
+    assert!(line.split([' ', ',']).any(|option| option == "errors=remount-ro"), "{line}");
+    volume.gone(lease, &[(&staging, None)]);
+}
