@@ -84,6 +84,22 @@ fn loop_a_target_with_files_in_it_is_refused_and_holds_up_nothing() {
 }
 
 #[test]
+fn loop_a_staging_folder_with_files_in_it_is_refused() {
+    let daemon = Daemon::start();
+    let volume = Volume::create(&daemon, "v", mount_as("ext4", Mode::SingleNodeWriter, &[]), 32).unwrap();
+    let theirs = format!("{}/theirs", volume.staging);
+    std::fs::write(&theirs, b"theirs").unwrap();
+    let refused = volume.stage(&daemon).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{}", refused.message());
+    assert!(refused.message().contains("not empty"), "{}", refused.message());
+    assert_eq!(std::fs::read(&theirs).unwrap(), b"theirs");
+    daemon.assert_nothing_left();
+    std::fs::remove_file(&theirs).unwrap();
+    volume.stage(&daemon).unwrap();
+    gone(&daemon, &volume);
+}
+
+#[test]
 fn loop_a_staging_path_is_no_target() {
     let daemon = Daemon::start();
     let volume = Volume::create(&daemon, "v", mount_as("ext4", Mode::SingleNodeWriter, &[]), 32).unwrap();

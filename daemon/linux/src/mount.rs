@@ -3,6 +3,7 @@
 use crate::device::{DeviceError, Held};
 use crate::roots::{OpenRoots, PlaceError, Placed, Sight};
 use crate::sys;
+use crate::target;
 use crate::words;
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
@@ -18,6 +19,8 @@ pub(crate) enum MountError {
     NoTarget { path: String },
     #[error("{path} is not a folder")]
     NotFolder { path: String },
+    #[error("{path} is not empty; what is in it would be hidden, so nothing is mounted over it: empty it, or name another path")]
+    Full { path: String },
     #[error("something else is mounted at {path} ({kind}, {major}:{minor}); it is left alone")]
     Foreign { path: String, kind: String, major: u32, minor: u32 },
     #[error("/dev/{device} is mounted at {path} already, {}; unstage it first", word(*is_read_only))]
@@ -72,7 +75,7 @@ impl From<MountError> for Failure {
         let reason = match error {
             MountError::Place(error) => return error.into(),
             MountError::Device(error) => return error.into(),
-            MountError::NoTarget { .. } | MountError::NotFolder { .. } => Reason::BadPath,
+            MountError::NoTarget { .. } | MountError::NotFolder { .. } | MountError::Full { .. } => Reason::BadPath,
             MountError::Foreign { .. } => Reason::ForeignMount,
             MountError::OtherMode { .. } | MountError::ReadOnlyDevice { .. } | MountError::WritableDevice { .. } => Reason::Incompatible,
             MountError::StoppedWriting { .. } => Reason::NeedsRepair,
@@ -117,6 +120,9 @@ pub(crate) fn mount(roots: &OpenRoots, held: &Held, wish: &Mount) -> Result<Outc
     let seen = sys::stat(target.as_fd()).map_err(|source| MountError::Attach { path: path(), source })?;
     if !seen.is(libc::S_IFDIR) {
         return Err(MountError::NotFolder { path: path() });
+    }
+    if !target::is_empty(&target).map_err(|source| MountError::Attach { path: path(), source })? {
+        return Err(MountError::Full { path: path() });
     }
     match (is_read_only, held.device.is_read_only) {
         (false, true) => return Err(MountError::ReadOnlyDevice { device: device() }),
