@@ -258,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn whoever_opens_a_file_while_it_is_deleted_kills_nobody() {
+        use std::os::unix::fs::OpenOptionsExt;
+        let (dir, folder) = folder();
+        create(&folder, "a", 4096).unwrap();
+        let file = folder.open_file("a", OFlag::O_RDWR).unwrap().unwrap();
+        assert!(!windlass_linux::is_open_elsewhere(&file).unwrap());
+        let refused = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(dir.path().join("a")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn listing_goes_on_after_a_name_and_sees_plain_files_alone() {
         let (dir, folder) = folder();
         for name in ["c", "a", "b"] {
