@@ -143,7 +143,8 @@ impl House {
         for served in self.all() {
             let name = served.driver.name().clone();
             let file = self.config.drivers.join(format!("{name}.toml"));
-            if !file.exists() {
+            // A file that cannot be looked at is not one that is gone: it is refused below, and what serves goes on.
+            if matches!(file.try_exists(), Ok(false)) {
                 if self.lock_looked_at().remove(&name).is_some() || !served.driver.has_tried() {
                     served.driver.remove();
                 }
