@@ -50,7 +50,7 @@ pub(crate) enum Reply {
 /// Listens until the daemon ends.
 pub(crate) fn listen(house: &Arc<House>, mut ends: watch::Receiver<bool>) -> anyhow::Result<PathBuf> {
     let path = house.config.run.join("admin.sock");
-    let listener = bind(&house.config.run, &path)?;
+    let listener = bind(&house.config.run, "run", &path)?;
     let house = house.clone();
     tokio::spawn(async move {
         loop {
