@@ -1,6 +1,7 @@
 //! A disk that does not answer: its volume waits, all others go on, the daemon can be killed, and its successor serves beside it.
 
 mod disk;
+mod state;
 
 use disk::{Disk, Hang};
 use harness::{Daemon, Endpoint, Volume, block, eventually, mount_as};
