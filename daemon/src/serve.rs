@@ -14,7 +14,7 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
@@ -96,14 +96,18 @@ impl Running {
         })
     }
 
-    /// Stops listening, gives running calls a moment, and leaves every volume as it is (promise 4). Work that hangs is left to its
-    /// worker; the next daemon starts beside it.
-    pub(crate) fn stop(self) {
+    /// Stops listening, and gives running calls a moment to end.
+    pub(crate) fn close(&self, patience: Duration) {
         let _ = self.shutdown.send(true);
-        let until = std::time::Instant::now() + Duration::from_secs(5);
-        while !self.house.claims.going().is_empty() && std::time::Instant::now() < until {
+        let until = Instant::now() + patience;
+        while !self.house.claims.going().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Leaves every volume as it is (promise 4). Work that hangs is left to its worker; the next daemon starts beside it.
+    pub(crate) fn stop(self) {
+        self.close(Duration::from_secs(5));
         for socket in &self.sockets {
             let _ = std::fs::remove_file(socket);
         }

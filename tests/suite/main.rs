@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crash;
+mod dev;
 mod effects;
 mod formats;
 mod hang;
