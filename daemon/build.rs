@@ -1,28 +1,35 @@
-//! Puts the `local` driver into the binary: the component that `make` built, or one built here.
+//! Puts the drivers `local` and `rbd` into the binary: the components that `make` built, or ones built here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=WINDLASS_LOCAL_WASM");
-    let wasm = match std::env::var_os("WINDLASS_LOCAL_WASM") {
-        Some(path) => PathBuf::from(path),
-        None => build(),
-    };
-    println!("cargo::rerun-if-changed={}", wasm.display());
-    println!("cargo::rustc-env=WINDLASS_LOCAL_WASM={}", wasm.display());
+    for driver in ["local", "rbd"] {
+        let variable = format!("WINDLASS_{}_WASM", driver.to_uppercase());
+        println!("cargo::rerun-if-env-changed={variable}");
+        let wasm = std::env::var_os(&variable).map(PathBuf::from).or_else(|| beside_local(driver)).unwrap_or_else(|| build(driver));
+        println!("cargo::rerun-if-changed={}", wasm.display());
+        println!("cargo::rustc-env={variable}={}", wasm.display());
+    }
 }
 
-/// Builds the driver with the script that `make` uses as well.
-fn build() -> PathBuf {
+/// `make guests` puts all components into one folder: who names `local` there means the others too.
+fn beside_local(driver: &str) -> Option<PathBuf> {
+    let local = std::env::var_os("WINDLASS_LOCAL_WASM")?;
+    Some(Path::new(&local).with_file_name(format!("{driver}.wasm")))
+}
+
+/// Builds a driver with the script that `make` uses as well.
+fn build(driver: &str) -> PathBuf {
     let variable = |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_default());
     let top = variable("CARGO_MANIFEST_DIR").join("..");
-    for part in ["wit", "plugin-sdk/src", "plugins/local/src", "tools/guest"] {
+    let source = format!("plugins/{driver}");
+    for part in ["wit", "plugin-sdk/src", &format!("{source}/src"), "tools/guest"] {
         println!("cargo::rerun-if-changed={}", top.join(part).display());
     }
-    let out = variable("OUT_DIR").join("local.wasm");
+    let out = variable("OUT_DIR").join(format!("{driver}.wasm"));
     let mut command = Command::new(top.join("tools/guest"));
-    command.arg("build").arg(top.join("plugins/local")).arg(&out);
+    command.arg("build").arg(top.join(&source)).arg(&out);
     // What cargo sets for this build is not meant for the one inside it.
     for (name, _) in std::env::vars_os() {
         let is_ours = name
@@ -35,7 +42,8 @@ fn build() -> PathBuf {
     let status = command.status();
     assert!(
         status.is_ok_and(|status| status.success()),
-        "the local driver could not be built; `tools/guest which` says what is missing, or set WINDLASS_LOCAL_WASM to a component"
+        "the driver {driver} could not be built; `tools/guest which` says what is missing, or set WINDLASS_{}_WASM to a component",
+        driver.to_uppercase()
     );
     out
 }

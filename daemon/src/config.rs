@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use windlass_plan::grants::{ClusterGrant, Grants};
+use windlass_plan::grants::{ClusterGrant, Grants, OwnUser};
 use windlass_plan::ids::{DriverName, NameError};
 use windlass_plan::paths::{HostPath, PathError, Root, Roots};
 use windlass_plan::rbd::RbdName;
@@ -272,6 +272,9 @@ struct RawCluster {
     /// The pools that may be used; all that the user may, if it is left out.
     #[serde(default)]
     pools: Vec<String>,
+    /// For calls that come without secrets: a user, and the file that holds its key.
+    user: Option<String>,
+    key_file: Option<PathBuf>,
 }
 
 impl RawCluster {
@@ -291,7 +294,15 @@ impl RawCluster {
             return Err(bad("monitors", "", "at least one address"));
         }
         let pool = |given: &String| RbdName::parse(given).map_err(|_| bad("pools", given, "names of pools: letters, digits, `-`, `_`, `.`, `:` or `+`"));
-        Ok(ClusterGrant { monitors, pools: self.pools.iter().map(pool).collect::<Result<_, _>>()? })
+        let own = match (&self.user, &self.key_file) {
+            (None, None) => None,
+            (Some(user), Some(path)) => {
+                let named = RbdName::parse(user).map_err(|_| bad("user", user, "a Ceph user's name, without `client.`"))?;
+                Some(OwnUser { user: named, key_file: host_path(file, &format!("grants.rbd.{cluster}.key_file"), path)? })
+            }
+            (user, _) => return Err(bad(if user.is_some() { "key_file" } else { "user" }, "", "both of `user` and `key_file`, or neither")),
+        };
+        Ok(ClusterGrant { monitors, pools: self.pools.iter().map(pool).collect::<Result<_, _>>()?, own })
     }
 }
 
@@ -462,6 +473,7 @@ mod tests {
         let grant = &spec.grants.rbd[&RbdName::parse("c1").unwrap()];
         assert_eq!(grant.monitors, ["10.0.0.1:6789".parse().unwrap(), "[fd00::1]:3300".parse().unwrap()]);
         assert!(cluster("c1]\nmonitors = [\"mon.example\"]").unwrap_err().contains("grants.rbd.c1.monitors"));
+        assert!(cluster("c1]\nmonitors = [\"10.0.0.1\"]\nuser = \"csi\"").unwrap_err().contains("both of `user` and `key_file`"));
         assert!(cluster("c1]\nmonitors = []").unwrap_err().contains("at least one"));
         assert!(cluster("\"a b\"]\nmonitors = [\"10.0.0.1\"]").unwrap_err().contains("names of clusters"));
         assert!(check("component = \"/p\"\n[limits]\ncall_ms = 1").unwrap_err().contains("between 10"));

@@ -9,6 +9,7 @@ mod config;
 mod dev;
 mod effects;
 mod house;
+mod keys;
 mod refused;
 mod serve;
 mod served;

@@ -9,15 +9,18 @@ pub(crate) mod publish;
 pub(crate) mod stage;
 
 use crate::effects::{Effects, Traces};
+use crate::keys;
 use crate::refused::Refused;
 use crate::served::Served;
+use std::borrow::Cow;
 use windlass_engine::Work;
 use windlass_plan::attach::{AttachPlan, Source};
 use windlass_plan::check::{CheckedPlan, CheckedSource, Told, check, check_source};
 use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::grants::Grants;
 use windlass_plan::paths::Place;
 use windlass_plan::plugin::{PluginAnswer, PluginCall, VolumeFacts};
-use windlass_plan::request::{Call, Secrets, StageVolume};
+use windlass_plan::request::{Call, Secret, Secrets, StageVolume};
 use windlass_plugins::generation::Generation;
 
 /// What a plugin answered something else for than it was asked.
@@ -36,18 +39,41 @@ pub(crate) fn planned(generation: &Generation, request: &StageVolume) -> Result<
 }
 
 /// Asks the plugin what the volume is, and checks its plan against grants and ownership. In between it is looked whether there is
-/// anything behind it: of what does not exist it is not said that it is somebody else's.
-pub(crate) fn attach(served: &Served, call: &Call<StageVolume>, work: &mut Work<'_>) -> Result<(CheckedPlan, Source), Refused> {
+/// anything behind it, by the worker that is leased already: of what does not exist it is not said that it is somebody else's.
+pub(crate) fn attach(served: &Served, call: &Call<StageVolume>, work: Option<&mut Work<'_>>) -> Result<Attached, Refused> {
     let generation = served.generation()?;
-    let plan = planned(&generation, &call.request)?;
-    require_source(work, &check_source(&plan.source, &generation.spec.grants, told(call))?)?;
-    let checked = check(&plan, &generation.spec.grants, told(call), &call.request.capability)?;
-    Ok((checked, plan.source))
+    let request = &call.request;
+    let plan = planned(&generation, request)?;
+    let secrets = secrets_for(&plan.source, &generation.spec.grants, &call.secrets)?;
+    let told = Told { volume_context: &request.volume_context, publish_context: &request.publish_context, secrets: &secrets };
+    if let Some(work) = work {
+        require_source(work, &check_source(&plan.source, &generation.spec.grants, told)?)?;
+    }
+    let checked = check(&plan, &generation.spec.grants, told, &request.capability)?;
+    let key = match &plan.source {
+        Source::Rbd(rbd) => secrets.get(&rbd.credentials.key),
+        Source::File { .. } => None,
+    };
+    Ok(Attached { plan: checked, source: plan.source, key })
 }
 
-/// What a plan is checked against that the caller said.
-pub(crate) fn told(call: &Call<StageVolume>) -> Told<'_> {
-    Told { volume_context: &call.request.volume_context, publish_context: &call.request.publish_context, secrets: &call.secrets }
+/// What a volume is, checked, and the key that it takes to attach it.
+pub(crate) struct Attached {
+    pub(crate) plan: CheckedPlan,
+    pub(crate) source: Source,
+    pub(crate) key: Option<Secret>,
+}
+
+/// The call's secrets, or the operator's in their place.
+fn secrets_for<'a>(source: &Source, grants: &Grants, given: &'a Secrets) -> Result<Cow<'a, Secrets>, Refused> {
+    match source {
+        Source::File { .. } => Ok(Cow::Borrowed(given)),
+        Source::Rbd(rbd) => match grants.cluster(&rbd.at.cluster) {
+            Ok(grant) => Ok(keys::complete(grant, &rbd.credentials, given)?),
+            // The check that follows says so.
+            Err(_) => Ok(Cow::Borrowed(given)),
+        },
+    }
 }
 
 /// Is there such a source? Asked of the worker that is leased already: a second lease inside the first could wait for itself. An image

@@ -61,8 +61,8 @@ pub trait FileCapacity: FileDriver {
 
 /// A driver that makes its volumes as images of granted Ceph clusters. Any call may come twice, or again after it was cut off.
 ///
-/// It says which of a call's secrets open a cluster ([`Credentials`](crate::Credentials)) and never sees them. Calls without secrets, such as a listing,
-/// could not reach a cluster, so there are none.
+/// It says which of a call's secrets open a cluster ([`Credentials`](crate::Credentials)) and never sees them. Listing and room, whose calls have no
+/// secrets, are not among its groups.
 pub trait RbdDriver: NodeDriver {
     /// As [`FileDriver::create_volume`].
     fn create_volume(host: &Host<'_>, clusters: &Clusters<'_>, facts: &CreateFacts) -> Result<Volume, Refusal>;

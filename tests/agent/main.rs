@@ -72,7 +72,7 @@ fn command(program: &Program) -> Command {
     let mut command = Command::new(program.argv.first().map_or("", String::as_str));
     command.args(program.argv.iter().skip(1)).env_clear();
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root");
-    command.envs(program.env.iter().map(|(name, value)| (name, value))).current_dir(program.folder.as_deref().unwrap_or("/"));
+    command.envs(program.env.iter().map(|(name, value)| (name, value))).current_dir("/");
     // A group of its own: what it starts is killed with it.
     command.process_group(0);
     command

@@ -2,7 +2,7 @@
 
 use crate::ceph::Cluster;
 use crate::network::Network;
-use crate::vm::Vm;
+use crate::vm::{self, Vm};
 use anyhow::{Result, ensure};
 use std::io::Write as _;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub fn require() -> Result<()> {
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
     let missing: Vec<&str> = programs.into_iter().filter(|name| !folders.iter().any(|folder| Path::new(folder).join(name).exists())).collect();
     ensure!(missing.is_empty(), "vm_ tests need {}: run `make setup-vm`", missing.join(", "));
-    Ok(())
+    vm::image::kernel().map(drop)
 }
 
 /// A line on standard error, past the test runner's capture: what the bench costs is seen in every run.

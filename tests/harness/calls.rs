@@ -58,6 +58,7 @@ calls! {
     ControllerClient.controller_get_capabilities(ControllerGetCapabilitiesRequest) -> ControllerGetCapabilitiesResponse;
     ControllerClient.controller_expand_volume(ControllerExpandVolumeRequest) -> ControllerExpandVolumeResponse;
     ControllerClient.controller_publish_volume(ControllerPublishVolumeRequest) -> ControllerPublishVolumeResponse;
+    ControllerClient.controller_unpublish_volume(ControllerUnpublishVolumeRequest) -> ControllerUnpublishVolumeResponse;
     NodeClient.node_stage_volume(NodeStageVolumeRequest) -> NodeStageVolumeResponse;
     NodeClient.node_unstage_volume(NodeUnstageVolumeRequest) -> NodeUnstageVolumeResponse;
     NodeClient.node_publish_volume(NodePublishVolumeRequest) -> NodePublishVolumeResponse;

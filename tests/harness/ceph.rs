@@ -153,7 +153,7 @@ impl Cluster {
         // The system's own: only that one knows the module `rados`.
         let mut command = Command::new("/usr/bin/python3");
         command.args(["-c", include_str!("ceph/commands.py")]).arg(self.conf_path());
-        let mut child = self.network.start(&command)?;
+        let mut child = self.network.start_dialogue(&command)?;
         let (input, output) = (child.stdin.take().context("a pipe")?, child.stdout.take().context("a pipe")?);
         let mut output = BufReader::new(output);
         let mut line = String::new();

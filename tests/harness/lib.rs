@@ -8,6 +8,7 @@ mod daemon;
 mod endpoint;
 pub mod network;
 pub mod process;
+pub mod rbd;
 pub mod vm;
 mod volume;
 

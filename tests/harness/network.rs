@@ -5,7 +5,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -97,19 +97,29 @@ impl Network {
         self.enter(move || command.output())?.with_context(|| format!("cannot run {name}: run `make setup-vm`"))
     }
 
-    /// Starts a program in this network that runs until it is killed, at the latest when this process is gone.
+    /// Starts a program in this network that runs until it is killed, at the latest when this process is gone. What it says is in [`Network::said`].
     pub fn start(&self, command: &Command) -> Result<Child> {
+        let said = self.said_file()?;
+        self.start_guarded(command, Stdio::null(), said.into())
+    }
+
+    /// The same for a program that is talked to, over its standard input and output.
+    pub fn start_dialogue(&self, command: &Command) -> Result<Child> {
+        self.start_guarded(command, Stdio::piped(), Stdio::piped())
+    }
+
+    fn start_guarded(&self, command: &Command, input: Stdio, output: Stdio) -> Result<Child> {
         let mut guarded = Command::new("setpriv");
         guarded.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            guarded.env(name, value.unwrap_or_default());
-        }
-        let log = File::options().create(true).append(true).open(self.folder().join("programs.log"))?;
-        guarded.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(log);
+        guarded.stdin(input).stdout(output).stderr(self.said_file()?);
         let (answer, started) = channel();
         let job: Job = Box::new(move || drop(answer.send(guarded.spawn())));
         self.keeper.lock().expect("no panic").send(job).ok().context("the network's thread ended")?;
         started.recv()?.with_context(|| format!("cannot start {}", command.get_program().display()))
+    }
+
+    fn said_file(&self) -> Result<File> {
+        Ok(File::options().create(true).append(true).open(self.folder().join("programs.log"))?)
     }
 
     /// A connection to a machine. Not there yet is an error after `patience`.
@@ -130,8 +140,8 @@ impl Network {
 fn sweeper(folder: &Path) -> Result<Child> {
     let script = r#"trap '' INT TERM HUP; read -r _; for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf --one-file-system "$0" && exit; sleep 0.2; done"#;
     let mut command = Command::new("setsid");
-    command.args(["sh", "-c", script]).arg(folder).stdin(std::process::Stdio::piped());
-    match command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn() {
+    command.args(["sh", "-c", script]).arg(folder).stdin(Stdio::piped());
+    match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
         Ok(child) => Ok(child),
         Err(error) => bail!("cannot run setsid: {error}"),
     }

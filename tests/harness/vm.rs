@@ -4,12 +4,13 @@ mod agent;
 mod code;
 mod cpio;
 mod daemon;
-mod image;
+pub(crate) mod image;
 pub mod protocol;
 
 use crate::network::Network;
 use anyhow::{Context, Result, bail, ensure};
 pub use daemon::GuestDaemon;
+use nix::sys::signal::Signal;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
@@ -128,6 +129,22 @@ impl Vm {
         if let Some(mut emulator) = self.emulator.lock().expect("no panic").take() {
             let _ = emulator.kill();
             let _ = emulator.wait();
+        }
+    }
+
+    /// Stops its processors between two instructions: to the cluster it falls silent, and when it goes on it knows nothing of that.
+    pub fn freeze(&self) {
+        self.signal_emulator(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal_emulator(Signal::SIGCONT);
+    }
+
+    fn signal_emulator(&self, signal: Signal) {
+        if let Some(emulator) = self.emulator.lock().expect("no panic").as_ref() {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(emulator.id() as i32), signal).expect("the emulator runs");
         }
     }
 

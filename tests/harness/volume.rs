@@ -44,6 +44,11 @@ impl Volume {
     pub fn create(daemon: &Endpoint, name: &str, capability: v1::VolumeCapability, mib: i64) -> Result<Self, Status> {
         let response = daemon.create_volume(Self::create_request(name, &capability, mib))?;
         let volume = response.volume.ok_or_else(|| Status::internal("no volume"))?;
+        Self::at(daemon, name, volume, capability)
+    }
+
+    /// A volume that was made, and its folders on the node.
+    pub fn at(daemon: &Endpoint, name: &str, volume: v1::Volume, capability: v1::VolumeCapability) -> Result<Self, Status> {
         let (staging, pods) = (daemon.text(&format!("kubelet/{name}/stage")), daemon.text(&format!("kubelet/{name}/pods")));
         daemon.make_folders(&[&staging, &pods]).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Self { volume, capability, staging, pods })

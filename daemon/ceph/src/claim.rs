@@ -16,6 +16,10 @@ const LOOKED_FOR: u64 = 16 << 10;
 /// How often the lock is tried when it changes hands while it is looked at.
 const ATTEMPTS: usize = 4;
 
+/// How long a fenced client stays shut out, in seconds: a year. With the hour that is Ceph's own, a node that was cut off for longer would
+/// write what it still had, over what the next one wrote. A client that is made anew, by a reboot or once all is unmapped, is not concerned.
+const FENCED_FOR: f64 = 365.0 * 24.0 * 3600.0;
+
 /// What an image is before it is claimed.
 struct Before {
     id: String,
@@ -67,7 +71,7 @@ impl Cluster {
             let fenced = place.clients_of(name, &id, &theirs, holder)?;
             self.fence(&fenced)?;
             let failed = place.failed("let go of", name);
-            mine.into_iter().try_for_each(|locker| lock::break_off(&place.io, &header, locker).map_err(&failed))
+            mine.into_iter().try_for_each(|locker| lock::break_off(&place.io, &header, lock::OURS, locker).map_err(&failed))
         })
     }
 
@@ -87,7 +91,7 @@ impl Cluster {
 }
 
 fn blocklisting(word: &str, address: &str) -> serde_json::Value {
-    serde_json::json!({ "prefix": format!("osd {word}"), format!("{word}op"): "add", "addr": address })
+    serde_json::json!({ "prefix": format!("osd {word}"), format!("{word}op"): "add", "addr": address, "expire": FENCED_FOR })
 }
 
 impl Place<'_> {
@@ -101,7 +105,8 @@ impl Place<'_> {
             if !mine.is_empty() && before.lock.is(form) {
                 return Ok((before, Taken::Before));
             }
-            if !theirs.is_empty() && !(form.is_shared() && before.lock.is(form)) {
+            let may_join = form.is_shared() && before.lock.is(form);
+            if !theirs.is_empty() && !may_join {
                 return Err(self.held(name, theirs.iter().map(|locker| locker.cookie.clone()).collect()));
             }
             let taken = match before.lock.form() {
@@ -110,7 +115,7 @@ impl Place<'_> {
             };
             // A form cannot be changed in one step. Who comes in between is found by the take that fails, and finds our mapping if there is one.
             for locker in mine {
-                lock::break_off(&self.io, &before.header, locker).map_err(&failed)?;
+                lock::break_off(&self.io, &before.header, lock::OURS, locker).map_err(&failed)?;
             }
             match lock::take(&self.io, &before.header, form, holder) {
                 Ok(()) => return Ok((before, taken)),
@@ -171,7 +176,7 @@ impl Place<'_> {
             let Some((now, _)) = self.locks(name, &before.header)? else { return Ok(()) };
             if now.is(form) {
                 for locker in now.lockers.iter().filter(|locker| locker.cookie == holder.node.as_str()) {
-                    lock::break_off(&self.io, &before.header, locker).map_err(&failed)?;
+                    lock::break_off(&self.io, &before.header, lock::OURS, locker).map_err(&failed)?;
                 }
             }
             match taken {

@@ -4,8 +4,9 @@ use crate::encoding::Malformed;
 use crate::error::{CephError, Errno};
 use crate::ffi::{Pool, Rados};
 use crate::statistics::Statistics;
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use windlass_plan::rbd::{PoolAt, PoolRoom, RbdName};
 
 /// A connection. May be used from any number of threads at once; each call blocks until the cluster has answered or its time is up.
@@ -14,6 +15,8 @@ pub struct Cluster {
     fsid: String,
     is_lost: AtomicBool,
     statistics: Arc<Statistics>,
+    /// Pools in which images were made through this connection.
+    seen: Mutex<HashSet<PoolAt>>,
 }
 
 /// A pool that was found, and how to speak of what is in it.
@@ -26,7 +29,7 @@ pub(crate) struct Place<'a> {
 impl Cluster {
     pub(crate) fn new(rados: Rados, statistics: Arc<Statistics>) -> Result<Self, CephError> {
         let fsid = rados.fsid().map_err(|errno| CephError::of("ask for", "the cluster's fsid".to_owned(), errno))?;
-        Ok(Self { rados: Arc::new(rados), fsid, is_lost: AtomicBool::new(false), statistics })
+        Ok(Self { rados: Arc::new(rados), fsid, is_lost: AtomicBool::new(false), statistics, seen: Mutex::default() })
     }
 
     /// The cluster's fsid.
@@ -45,10 +48,12 @@ impl Cluster {
     }
 
     /// The name of the pool of that number.
+    ///
+    /// Errors: `NotFound`.
     pub fn pool_name(&self, id: u64) -> Result<String, CephError> {
         self.counted("pool-name", || {
-            let failed = |errno| CephError::of("look up", format!("pool {id}"), errno);
-            self.rados.pool_name(i64::try_from(id).map_err(|_| failed(Errno(libc::ENOENT)))?).map_err(failed)
+            let found = self.pools_of_the_monitors()?.into_iter().find(|(number, _)| *number == id);
+            found.map(|(_, name)| name).ok_or_else(|| CephError::NotFound { subject: format!("pool {id}") })
         })
     }
 
@@ -58,22 +63,36 @@ impl Cluster {
             let subject = || format!("the pool {pool}");
             let answer = self.command("look for room in", subject(), &serde_json::json!({ "prefix": "df", "format": "json" }))?;
             let malformed = || CephError::Malformed { subject: subject(), cause: Malformed };
-            let answer: serde_json::Value = serde_json::from_slice(&answer).map_err(|_| malformed())?;
             let pools = answer["pools"].as_array().ok_or_else(malformed)?;
-            let Some(found) = pools.iter().find(|one| one["name"] == pool.as_str()) else { return Err(self.no_pool(pool)) };
+            let Some(found) = pools.iter().find(|one| one["name"] == pool.as_str()) else {
+                let is_known = self.pools_of_the_monitors()?.iter().any(|(_, known)| known == pool.as_str());
+                return Err(if is_known { CephError::Uncounted { pool: pool.to_string() } } else { self.no_pool(pool) });
+            };
             let number = |key: &str| found["stats"][key].as_u64().ok_or_else(malformed);
             Ok(PoolRoom { available: number("max_avail")?, used: number("stored")? })
         })
     }
 
-    /// A monitor's command.
-    pub(crate) fn command(&self, deed: &'static str, subject: String, command: &serde_json::Value) -> Result<Vec<u8>, CephError> {
-        self.rados.mon_command(&command.to_string()).map_err(|(errno, words)| {
+    /// A monitor's command, and what it answers.
+    pub(crate) fn command(&self, deed: &'static str, subject: String, command: &serde_json::Value) -> Result<serde_json::Value, CephError> {
+        let answer = self.rados.mon_command(&command.to_string()).map_err(|(errno, words)| {
             if !words.is_empty() {
                 tracing::debug!(%subject, %words, "a monitor refused a command");
             }
-            CephError::of(deed, subject, errno)
-        })
+            CephError::of(deed, subject.clone(), errno)
+        })?;
+        if answer.is_empty() {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_json::from_slice(&answer).map_err(|_| CephError::Malformed { subject, cause: Malformed })
+    }
+
+    /// The pools as the monitors know them: numbers and names.
+    fn pools_of_the_monitors(&self) -> Result<Vec<(u64, String)>, CephError> {
+        let answer = self.command("list", "the pools".to_owned(), &serde_json::json!({ "prefix": "osd lspools", "format": "json" }))?;
+        let pool = |one: &serde_json::Value| Some((one["poolnum"].as_u64()?, one["poolname"].as_str()?.to_owned()));
+        let pools = answer.as_array().and_then(|pools| pools.iter().map(pool).collect());
+        pools.ok_or_else(|| CephError::Malformed { subject: "the list of pools".to_owned(), cause: Malformed })
     }
 
     /// Does something under its name in the statistics, and takes note of a connection that is lost by it.
@@ -87,12 +106,23 @@ impl Cluster {
 
     /// Finds a pool.
     pub(crate) fn place<'a>(&'a self, at: &'a PoolAt) -> Result<Place<'a>, CephError> {
+        // librados waits for a pool that it does not know, for ever if the monitors are silent; a command to them has a limit.
+        let is_known = self.rados.pools().is_ok_and(|pools| pools.iter().any(|pool| pool == at.pool.as_str()));
+        if !is_known && !self.pools_of_the_monitors()?.iter().any(|(_, pool)| pool == at.pool.as_str()) {
+            return Err(self.no_pool(&at.pool));
+        }
         let found = self.rados.pool(at.pool.as_str(), at.namespace.as_ref().map(RbdName::as_str));
         let io = found.map_err(|errno| match errno {
             Errno(libc::ENOENT) => self.no_pool(&at.pool),
             errno => CephError::of("open", format!("the pool {}", at.pool), errno),
         })?;
         Ok(Place { cluster: self, at, io })
+    }
+
+    /// Is this the first that is made there through this connection?
+    pub(crate) fn is_first_in(&self, at: &PoolAt) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        !seen.contains(at) && seen.insert(at.clone())
     }
 
     pub(crate) fn no_pool(&self, pool: &RbdName) -> CephError {

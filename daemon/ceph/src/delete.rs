@@ -12,6 +12,9 @@ use windlass_plan::rbd::{PoolAt, RbdName};
 /// The object that names what is to be purged.
 const NOTES: &str = "windlass.trash";
 
+/// What the names of snapshots begin with that exist for their clones' sake alone, and go with their image.
+pub const OUR_SNAPSHOTS: &str = "windlass.";
+
 /// What one round of purging came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Purged {
@@ -31,7 +34,7 @@ impl Cluster {
         self.counted("delete", || {
             let place = self.place(at)?;
             let Some(id) = place.id(name)? else { return Ok(()) };
-            let Some((ours, _)) = place.locks(name, &header_of(&id))? else { return place.finish(name) };
+            let Some((ours, _)) = place.locks(name, &header_of(&id))? else { return place.clear(name, &id) };
             if !ours.lockers.is_empty() {
                 return Err(CephError::Held { image: place.image(name), nodes: ours.lockers.into_iter().map(|locker| locker.cookie).collect() });
             }
@@ -42,11 +45,7 @@ impl Cluster {
             if !watchers.is_empty() {
                 return Err(CephError::Watched { image: place.image(name), addresses: watchers.into_iter().map(|watcher| watcher.address).collect() });
             }
-            match place.io.omap_set(NOTES, &[(&id, name.as_str().as_bytes())]) {
-                Ok(()) => place.finish(name),
-                Err(Errno(libc::ENOSPC | libc::EDQUOT)) => place.remove_at_once(name),
-                Err(errno) => Err(failed(errno)),
-            }
+            place.move_to_trash(name, &id)
         })
     }
 
@@ -84,10 +83,30 @@ impl Cluster {
 }
 
 impl Place<'_> {
-    fn finish(&self, name: &RbdName) -> Result<(), CephError> {
-        match self.io.trash_move(name.as_str()) {
-            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-            Err(Errno(libc::ENOSPC | libc::EDQUOT)) => self.remove_at_once(name),
+    /// Makes the objects of the trash while there is room for them: a full pool could not take them, and nothing in it could be deleted.
+    /// Once for a pool and connection: 2 operations.
+    pub(crate) fn prepare_trash(&self) {
+        if !self.cluster.is_first_in(self.at) {
+            return;
+        }
+        for object in [NOTES, "rbd_trash"] {
+            if let Err(errno) = self.io.touch(object) {
+                tracing::debug!(%errno, at = %self.at, object, "the trash was not prepared");
+            }
+        }
+    }
+
+    /// Notes an image as ours to remove, and moves it to the trash.
+    pub(crate) fn move_to_trash(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
+        self.io.omap_set(NOTES, &[(id, name.as_str().as_bytes())]).map_err(self.failed("delete", name))?;
+        match self.unhindered(name, id, || self.io.trash_move(name.as_str())) {
+            Ok(()) => Ok(()),
+            Err(Errno(libc::ENOENT)) if self.id(name)?.as_deref() != Some(id) => Ok(()),
+            Err(Errno(libc::ENOENT)) if !self.exists(id).map_err(self.failed("delete", name))? => self.clear(name, id),
+            // librbd also says so where it has failed for want of room.
+            Err(Errno(libc::ENOENT)) => {
+                Err(CephError::Full { subject: format!("a trash, which is needed to delete {}", self.image(name)), errno: Errno(libc::ENOSPC) })
+            }
             Err(errno @ Errno(libc::EBUSY)) => {
                 tracing::debug!(%errno, image = %name, "an image was not moved to the trash");
                 let why = "it is part of a group, of a mirror or of a migration, or was opened this moment; see `rbd status` and `rbd info`";
@@ -97,21 +116,16 @@ impl Place<'_> {
         }
     }
 
-    /// A full pool has no room for the trash's own objects, and needs the room all the more: the caller waits for the whole removal.
-    fn remove_at_once(&self, name: &RbdName) -> Result<(), CephError> {
-        match self.io.remove(name.as_str()) {
-            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-            Err(Errno(libc::ENOTEMPTY)) => {
-                let why = "it has snapshots, and the pool is too full to move it to the trash: make room first";
-                Err(CephError::Precondition { deed: "delete", subject: self.image(name), why })
-            }
-            Err(errno) => Err(self.failed("delete", name)(errno)),
-        }
-    }
-
     /// Is the image of that id gone?
     fn purge_one(&self, id: &str) -> Result<bool, Errno> {
-        match self.io.trash_remove(id) {
+        // As a name in a sentence, the id has to do.
+        let Ok(name) = RbdName::parse(id) else { return Ok(false) };
+        let remove = || self.unhindered(&name, id, || self.io.trash_remove(id));
+        let removed = match remove() {
+            Err(Errno(libc::ENOTEMPTY)) if self.purge_snapshots(&name, id)? => remove(),
+            removed => removed,
+        };
+        match removed {
             Ok(()) => {}
             // Snapshots, clones, a watcher, or a time for which an operator wants it kept.
             Err(Errno(libc::ENOTEMPTY | libc::EBUSY | libc::EPERM)) => return Ok(false),
@@ -120,6 +134,18 @@ impl Place<'_> {
             Err(errno) => return Err(errno),
         }
         self.io.omap_remove(NOTES, &[id])?;
+        Ok(true)
+    }
+
+    /// Deletes those snapshots of a deleted image that are named as ours are: was there one? A clone that still needs one keeps it alive,
+    /// under no name. Snapshots that somebody else took stay, and the image with them.
+    fn purge_snapshots(&self, name: &RbdName, id: &str) -> Result<bool, Errno> {
+        let snapshots = self.snapshots(name, id).map_err(|error| error.errno())?;
+        let ours: Vec<_> = snapshots.into_iter().filter(|snapshot| snapshot.name.as_str().starts_with(OUR_SNAPSHOTS)).collect();
+        if ours.is_empty() {
+            return Ok(false);
+        }
+        self.change(name, id, |image| ours.iter().try_for_each(|snapshot| image.remove_snapshot(snapshot.name.as_str())))?;
         Ok(true)
     }
 

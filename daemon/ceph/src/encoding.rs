@@ -61,10 +61,6 @@ impl<'a> Decoder<'a> {
         Self(bytes)
     }
 
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed)?;
         self.0 = rest;
@@ -165,7 +161,7 @@ mod tests {
         let mut inside = decoder.versioned().unwrap();
         assert_eq!((inside.u8(), inside.map()), (Ok(3), Ok(pairs)));
         assert_eq!(decoder.text().as_deref(), Ok("end"));
-        assert!(decoder.is_at_end());
+        assert_eq!(decoder.u8(), Err(Malformed));
     }
 
     #[test]

@@ -125,6 +125,12 @@ pub enum CephError {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// Nobody has counted how much room there is.
+    #[error("how much room the pool {pool} has is not known: the cluster's manager (ceph-mgr) counts it, and has not yet, or is away; ask again")]
+    Uncounted {
+        /// The pool.
+        pool: String,
+    },
     /// There is no such namespace.
     #[error("the pool {pool} has no namespace {namespace}: make it with `rbd namespace create {pool}/{namespace}`")]
     NoNamespace {
@@ -207,6 +213,7 @@ impl CephError {
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Load(_)
+            | Self::Uncounted { .. }
             | Self::TooMany { .. }
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
@@ -232,6 +239,21 @@ impl CephError {
             libc::ENOSPC | libc::EDQUOT => Self::Full { subject, errno },
             libc::EINVAL | libc::ERANGE | libc::EDOM => Self::Invalid { what: format!("Ceph does not take what is wished for {subject}: {errno}") },
             _ => Self::Failed { deed, subject, errno },
+        }
+    }
+
+    /// The errno beneath it, if there is one.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Self::Setup { errno, .. }
+            | Self::Unauthenticated { errno, .. }
+            | Self::Unreachable { errno, .. }
+            | Self::Forbidden { errno, .. }
+            | Self::TimedOut { errno, .. }
+            | Self::Lost { errno, .. }
+            | Self::Full { errno, .. }
+            | Self::Failed { errno, .. } => *errno,
+            _ => Errno(libc::EIO),
         }
     }
 

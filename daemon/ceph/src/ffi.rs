@@ -50,7 +50,6 @@ functions! { LibRados {
     fn rados_pool_list(*mut c_void, *mut c_char, usize) -> c_int;
     fn rados_pool_reverse_lookup(*mut c_void, i64, *mut c_char, usize) -> c_int;
     fn rados_ioctx_create(*mut c_void, *const c_char, *mut *mut c_void) -> c_int;
-    fn rados_ioctx_create2(*mut c_void, i64, *mut *mut c_void) -> c_int;
     fn rados_ioctx_destroy(*mut c_void);
     fn rados_ioctx_get_id(*mut c_void) -> i64;
     fn rados_ioctx_set_namespace(*mut c_void, *const c_char);
@@ -68,6 +67,9 @@ functions! { LibRados {
     fn rados_omap_get_end(*mut c_void);
     fn rados_create_write_op() -> *mut c_void;
     fn rados_release_write_op(*mut c_void);
+    fn rados_write_op_cmpext(*mut c_void, *const c_char, usize, u64, *mut c_int);
+    fn rados_write_op_remove(*mut c_void);
+    fn rados_write_op_create(*mut c_void, c_int, *const c_char);
     fn rados_write_op_omap_set2(*mut c_void, *const *const c_char, *const *const c_char, *const usize, *const usize, usize);
     fn rados_write_op_omap_rm_keys2(*mut c_void, *const *const c_char, *const usize, usize);
     fn rados_write_op_operate(*mut c_void, *mut c_void, *const c_char, *mut c_void, c_int) -> c_int;
@@ -80,8 +82,7 @@ functions! { LibRbd {
     fn rbd_image_options_set_string(*mut c_void, c_int, *const c_char) -> c_int;
     fn rbd_create4(*mut c_void, *const c_char, u64, *mut c_void) -> c_int;
     fn rbd_clone3(*mut c_void, *const c_char, *const c_char, *mut c_void, *const c_char, *mut c_void) -> c_int;
-    fn rbd_remove(*mut c_void, *const c_char) -> c_int;
-    fn rbd_open(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
+    fn rbd_open_by_id(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_open_by_id_read_only(*mut c_void, *const c_char, *mut *mut c_void, *const c_char) -> c_int;
     fn rbd_close(*mut c_void) -> c_int;
     fn rbd_resize2(*mut c_void, u64, bool, *const c_void, *mut c_void) -> c_int;
@@ -89,7 +90,6 @@ functions! { LibRbd {
     fn rbd_watchers_list_cleanup(*mut RawWatcher, usize);
     fn rbd_diff_iterate2(*mut c_void, *const c_char, u64, u64, u8, u8, Callback, *mut c_void) -> c_int;
     fn rbd_trash_move(*mut c_void, *const c_char, u64) -> c_int;
-    fn rbd_trash_restore(*mut c_void, *const c_char, *const c_char) -> c_int;
     fn rbd_trash_remove(*mut c_void, *const c_char, bool) -> c_int;
     fn rbd_snap_create(*mut c_void, *const c_char) -> c_int;
     fn rbd_snap_remove(*mut c_void, *const c_char) -> c_int;
@@ -258,6 +258,7 @@ impl Rados {
         }
     }
 
+    /// Pools of the map that this client has; asks nobody.
     pub(crate) fn pools(&self) -> Result<Vec<String>, Errno> {
         let mut buffer = vec![0u8; 4096];
         loop {
@@ -271,6 +272,7 @@ impl Rados {
         Ok(buffer.split(|byte| *byte == 0).take_while(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned()).collect())
     }
 
+    /// A pool that is not in the map is waited for, without a limit.
     pub(crate) fn pool_name(&self, id: i64) -> Result<String, Errno> {
         let mut buffer = [0u8; 1024];
         // SAFETY: the buffer is as long as we say.
@@ -278,19 +280,11 @@ impl Rados {
         Ok(text_of(&buffer))
     }
 
-    /// A pool, or a namespace in it, for one caller.
+    /// A pool, or a namespace in it, for one caller. One that is not in the map is waited for, without a limit.
     pub(crate) fn pool(self: &Arc<Self>, name: &str, namespace: Option<&str>) -> Result<Pool, Errno> {
         let (name, mut raw) = (c(name)?, null_mut());
         // SAFETY: a C string, and the handle is written where we say.
         checked(unsafe { (self.libs.rados.rados_ioctx_create)(self.raw, name.as_ptr(), &mut raw) })?;
-        Pool { raw, rados: self.clone() }.within(namespace)
-    }
-
-    /// The pool of that number.
-    pub(crate) fn pool_of(self: &Arc<Self>, id: i64, namespace: Option<&str>) -> Result<Pool, Errno> {
-        let mut raw = null_mut();
-        // SAFETY: the handle is written where we say.
-        checked(unsafe { (self.libs.rados.rados_ioctx_create2)(self.raw, id, &mut raw) })?;
         Pool { raw, rados: self.clone() }.within(namespace)
     }
 }
@@ -319,7 +313,12 @@ pub(crate) struct Watcher {
     pub(crate) address: String,
     /// The number of the client.
     pub(crate) client: i64,
+    /// The number of the watch, by which a lock that goes with it is named.
+    pub(crate) cookie: u64,
 }
+
+/// Keys and values of an object.
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A pool and a namespace in it (`rados_ioctx_t`).
 pub(crate) struct Pool {
@@ -419,7 +418,7 @@ impl Pool {
     }
 
     /// The values of those keys of an object that it has: 1 operation.
-    pub(crate) fn omap(&self, object: &str, keys: &[&str]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    pub(crate) fn omap(&self, object: &str, keys: &[&str]) -> Result<Pairs, Errno> {
         let object = c(object)?;
         let (pointers, lengths) = (pointers(keys), lengths(keys));
         let (operation, mut values) = (ReadOperation::new(self.lib()), OmapValues::empty(self.lib()));
@@ -439,7 +438,7 @@ impl Pool {
     }
 
     /// At most `limit` pairs of an object, in the order of their keys, after one: 1 operation.
-    pub(crate) fn omap_after(&self, object: &str, after: &str, limit: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    pub(crate) fn omap_after(&self, object: &str, after: &str, limit: u64) -> Result<Pairs, Errno> {
         let (object, after) = (c(object)?, c(after)?);
         let (operation, mut values, mut more) = (ReadOperation::new(self.lib()), OmapValues::empty(self.lib()), 0u8);
         // SAFETY: C strings; the places for the answer outlive `operate`.
@@ -448,6 +447,22 @@ impl Pool {
         }
         operation.operate(self, &object)?;
         values.collect()
+    }
+
+    /// Removes an object, if it begins with those bytes: 1 operation. An errno beyond 4095 says that it does not.
+    pub(crate) fn remove_if(&self, object: &str, bytes: &[u8]) -> Result<(), Errno> {
+        let mut compared = 0;
+        // SAFETY: a live operation, bytes as long as we say, and a place for the result that outlives `operate`.
+        self.write(object, |operation| unsafe {
+            (self.lib().rados_write_op_cmpext)(operation, bytes.as_ptr().cast(), bytes.len(), 0, &mut compared);
+            (self.lib().rados_write_op_remove)(operation);
+        })
+    }
+
+    /// Makes an empty object, unless there is one: 1 operation.
+    pub(crate) fn touch(&self, object: &str) -> Result<(), Errno> {
+        // SAFETY: a live operation; not exclusive; no category, as there has been none for long.
+        self.write(object, |operation| unsafe { (self.lib().rados_write_op_create)(operation, 0, null()) })
     }
 
     /// Sets pairs of an object, which is made if it does not exist: 1 operation.
@@ -495,11 +510,11 @@ impl Pool {
         checked(unsafe { (self.rbd().rbd_clone3)(self.raw, parent.as_ptr(), snapshot.as_ptr(), to.raw, image.as_ptr(), options.raw) }).map(drop)
     }
 
-    /// Opens an image for what changes it.
-    pub(crate) fn open(&self, image: &str) -> Result<Image<'_>, Errno> {
-        let (image, mut raw) = (c(image)?, null_mut());
+    /// Opens an image by its id, for what changes it. It may be in the trash.
+    pub(crate) fn open_by_id(&self, id: &str) -> Result<Image<'_>, Errno> {
+        let (id, mut raw) = (c(id)?, null_mut());
         // SAFETY: a C string, no snapshot, and the handle is written where we say.
-        checked(unsafe { (self.rbd().rbd_open)(self.raw, image.as_ptr(), &mut raw, null()) })?;
+        checked(unsafe { (self.rbd().rbd_open_by_id)(self.raw, id.as_ptr(), &mut raw, null()) })?;
         Ok(Image { raw, pool: self })
     }
 
@@ -511,25 +526,11 @@ impl Pool {
         Ok(Image { raw, pool: self })
     }
 
-    /// Removes an image and all it holds, however long that takes.
-    pub(crate) fn remove(&self, image: &str) -> Result<(), Errno> {
-        let image = c(image)?;
-        // SAFETY: a live handle and a C string.
-        checked(unsafe { (self.rbd().rbd_remove)(self.raw, image.as_ptr()) }).map(drop)
-    }
-
     /// Moves an image into the trash, from where it may be removed at once.
     pub(crate) fn trash_move(&self, image: &str) -> Result<(), Errno> {
         let image = c(image)?;
         // SAFETY: a live handle and a C string.
         checked(unsafe { (self.rbd().rbd_trash_move)(self.raw, image.as_ptr(), 0) }).map(drop)
-    }
-
-    /// Takes an image out of the trash, under a name.
-    pub(crate) fn trash_restore(&self, id: &str, image: &str) -> Result<(), Errno> {
-        let (id, image) = (c(id)?, c(image)?);
-        // SAFETY: a live handle and C strings.
-        checked(unsafe { (self.rbd().rbd_trash_restore)(self.raw, id.as_ptr(), image.as_ptr()) }).map(drop)
     }
 
     /// Removes an image that is in the trash, unless somebody asked for it to be kept for a time.
@@ -585,7 +586,7 @@ impl OmapValues {
         Self { iterator: null_mut(), result: 0, lib }
     }
 
-    fn collect(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    fn collect(&self) -> Result<Pairs, Errno> {
         checked(self.result)?;
         let mut pairs = Vec::new();
         while !self.iterator.is_null() {
@@ -697,7 +698,7 @@ impl Image<'_> {
                 Ok(_) => {
                     // SAFETY: librbd filled in `count` of them, each address a C string.
                     let text = |watcher: &RawWatcher| unsafe { CStr::from_ptr(watcher.address) }.to_string_lossy().into_owned();
-                    let watchers = raw[..count].iter().map(|one| Watcher { address: text(one), client: one.client }).collect();
+                    let watchers = raw[..count].iter().map(|one| Watcher { address: text(one), client: one.client, cookie: one.cookie }).collect();
                     // SAFETY: the addresses are given back once.
                     unsafe { (rbd.rbd_watchers_list_cleanup)(raw.as_mut_ptr(), count) };
                     return Ok(watchers);
@@ -708,8 +709,17 @@ impl Image<'_> {
 
     /// Does any object of the image, or of a parent beneath it, exist within its first `size` bytes?
     pub(crate) fn has_objects(&self, size: u64) -> Result<bool, Errno> {
+        self.has(size, 1)
+    }
+
+    /// The same, of the image itself.
+    pub(crate) fn has_objects_of_its_own(&self, size: u64) -> Result<bool, Errno> {
+        self.has(size, 0)
+    }
+
+    fn has(&self, size: u64, with_parents: u8) -> Result<bool, Errno> {
         // SAFETY: a live handle, no snapshot, and a callback that uses nothing.
-        match checked(unsafe { (self.pool.rbd().rbd_diff_iterate2)(self.raw, null(), 0, size, 1, 1, found, null_mut()) }) {
+        match checked(unsafe { (self.pool.rbd().rbd_diff_iterate2)(self.raw, null(), 0, size, with_parents, 1, found, null_mut()) }) {
             Ok(_) => Ok(false),
             Err(Errno(libc::EEXIST)) => Ok(true),
             Err(errno) => Err(errno),
@@ -732,5 +742,19 @@ impl Image<'_> {
     pub(crate) fn flatten(&self) -> Result<(), Errno> {
         // SAFETY: a live handle.
         checked(unsafe { (self.pool.rbd().rbd_flatten)(self.raw) }).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_missing_or_too_old_is_named() {
+        let missing = open(c"libradosnowhere.so.2").map(drop).unwrap_err().to_string();
+        assert!(missing.contains("libradosnowhere.so.2") && missing.contains("librados2 and librbd1"), "{missing}");
+        let file = c"libc.so.6";
+        let old = LibRados::find(open(file).unwrap(), file).map(drop).unwrap_err().to_string();
+        assert!(old.contains("libc.so.6 has no function rados_create2"), "{old}");
     }
 }

@@ -21,7 +21,7 @@ impl Cluster {
     /// Makes an image, and says whether this call did. One that exists is returned as it is, whatever it is: metadata that lacks what was
     /// wished for may be that of a maker who died before writing it, which [`Cluster::set_metadata`] mends.
     ///
-    /// 9 operations with the five features, whatever the number of keys and images.
+    /// 9 operations with the five features, whatever the number of keys and images; 2 more for the first of a pool and connection.
     ///
     /// Errors: `Invalid` (a wish that cannot be, an unknown pool), `Full`, `Forbidden`, and those of every call.
     pub fn create(&self, at: &PoolAt, name: &RbdName, wish: &ImageWish) -> Result<(ImageFacts, bool), CephError> {
@@ -29,25 +29,12 @@ impl Cluster {
             check(wish)?;
             let place = self.place(at)?;
             place.check_namespace()?;
-            let options = ImageOptions {
-                features: wish.features.iter().fold(0, |bits, feature| bits | feature.bit()),
-                order: wish.object_size.map(|size| u64::from(size.trailing_zeros())),
-                striping: wish.striping.map(|striping| (striping.unit, striping.count)),
-                data_pool: wish.data_pool.as_ref().map(RbdName::as_str),
-                clone_format: None,
+            place.prepare_trash();
+            let failed = |errno| match (errno, &wish.data_pool) {
+                (Errno(libc::ENOENT), Some(pool)) => self.no_pool(pool),
+                _ => place.failed("make", name)(errno),
             };
-            let is_new = match place.io.create(name.as_str(), wish.size, &options) {
-                Ok(()) => true,
-                Err(Errno(libc::EEXIST)) => false,
-                Err(Errno(libc::ENOENT)) if let Some(pool) = &wish.data_pool => return Err(self.no_pool(pool)),
-                Err(errno) => return Err(place.failed("make", name)(errno)),
-            };
-            let gone = || CephError::Failed { deed: "make", subject: place.image(name), errno: Errno(libc::EAGAIN) };
-            let id = place.id(name)?.ok_or_else(gone)?;
-            if is_new && !wish.metadata.is_empty() {
-                place.write_metadata(name, &id, &wish.metadata)?;
-            }
-            Ok((place.facts(name, &id)?.ok_or_else(gone)?, is_new))
+            place.make(name, &wish.metadata, failed, || place.io.create(name.as_str(), wish.size, &options(wish)))
         })
     }
 
@@ -78,35 +65,21 @@ impl Cluster {
             if now.size >= size {
                 return Ok(now);
             }
-            let failed = place.failed("grow", name);
-            place.io.open(name.as_str()).map_err(&failed)?.grow(size).map_err(&failed)?;
+            place.change(name, &now.identity.image, |image| image.grow(size)).map_err(place.failed("grow", name))?;
             place.stat(name)?.ok_or_else(|| place.not_found(name))
         })
     }
 
-    /// Images of a pool by name, after one, at most `limit` of them: 1 operation a page of 512 names, and 1 each. Those with names that
-    /// cannot be ours are left out.
+    /// Names of a pool's images, in their order, after one, at most `limit` of them: 1 operation a page of 512. Those that cannot be ours
+    /// are left out.
+    pub fn names(&self, at: &PoolAt, after: &str, limit: usize) -> Result<Vec<RbdName>, CephError> {
+        self.counted("names", || self.place(at)?.walk(after, limit, |_, name, _| Ok(Some(name.clone()))))
+    }
+
+    /// As [`Cluster::names`], with what each image is: 1 operation more for each.
     pub fn list(&self, at: &PoolAt, after: &str, limit: usize) -> Result<Vec<ImageFacts>, CephError> {
-        self.counted("list", || {
-            let place = self.place(at)?;
-            let (mut after, mut found) = (after.to_owned(), Vec::new());
-            while found.len() < limit {
-                let wanted = PAGE.min(u64::try_from(limit - found.len()).unwrap_or(PAGE));
-                let page = place.names(&after, wanted)?;
-                let Some((last, _)) = page.last_key_value() else { break };
-                let is_end = (page.len() as u64) < wanted;
-                after.clone_from(last);
-                for (name, id) in &page {
-                    let Ok(name) = RbdName::parse(name) else { continue };
-                    // One that was deleted meanwhile is not there.
-                    found.extend(place.facts(&name, id)?);
-                }
-                if is_end {
-                    break;
-                }
-            }
-            Ok(found)
-        })
+        // One that was deleted meanwhile is not there.
+        self.counted("list", || self.place(at)?.walk(after, limit, |place, name, id| place.facts(name, id)))
     }
 }
 
@@ -118,8 +91,28 @@ impl Place<'_> {
         }
     }
 
+    /// Goes through the pool's directory page by page until there are enough.
+    fn walk<T>(&self, after: &str, limit: usize, mut see: impl FnMut(&Self, &RbdName, &str) -> Result<Option<T>, CephError>) -> Result<Vec<T>, CephError> {
+        let (mut after, mut found) = (after.to_owned(), Vec::new());
+        while found.len() < limit {
+            let wanted = PAGE.min((limit - found.len()) as u64);
+            let page = self.directory(&after, wanted)?;
+            let Some((last, _)) = page.last_key_value() else { break };
+            after.clone_from(last);
+            for (name, id) in &page {
+                if let Ok(name) = RbdName::parse(name) {
+                    found.extend(see(self, &name, id)?);
+                }
+            }
+            if (page.len() as u64) < wanted {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// A page of the pool's directory: names and ids.
-    fn names(&self, after: &str, limit: u64) -> Result<BTreeMap<String, String>, CephError> {
+    fn directory(&self, after: &str, limit: u64) -> Result<BTreeMap<String, String>, CephError> {
         let subject = || format!("the images of the pool {}", self.at);
         let input = Encoder::default().text(after).u64(limit).bytes();
         let answer = self.io.ask("rbd_directory", &[rbd(c"dir_list", &input)]).map(|answers| answers.into_iter().next());
@@ -133,7 +126,7 @@ impl Place<'_> {
     }
 
     /// librbd makes images in a namespace that nobody made, where no tool finds them: 1 operation where there is one.
-    fn check_namespace(&self) -> Result<(), CephError> {
+    pub(crate) fn check_namespace(&self) -> Result<(), CephError> {
         let Some(namespace) = &self.at.namespace else { return Ok(()) };
         let failed = |errno| CephError::of("look for", format!("the namespace {}", self.at), errno);
         let pool = self.cluster.rados.pool(self.at.pool.as_str(), None).map_err(failed)?;
@@ -142,6 +135,17 @@ impl Place<'_> {
             Ok(_) | Err(Errno(libc::ENOENT)) => Err(CephError::NoNamespace { pool: self.at.pool.to_string(), namespace: namespace.to_string() }),
             Err(errno) => Err(failed(errno)),
         }
+    }
+}
+
+/// A wish in librbd's words.
+pub(crate) fn options(wish: &ImageWish) -> ImageOptions<'_> {
+    ImageOptions {
+        features: wish.features.iter().fold(0, |bits, feature| bits | feature.bit()),
+        order: wish.object_size.map(|size| u64::from(size.trailing_zeros())),
+        striping: wish.striping.map(|striping| (striping.unit, striping.count)),
+        data_pool: wish.data_pool.as_ref().map(RbdName::as_str),
+        clone_format: None,
     }
 }
 
@@ -167,7 +171,7 @@ pub(crate) fn check(wish: &ImageWish) -> Result<(), CephError> {
     check_metadata(&wish.metadata)
 }
 
-fn check_metadata(metadata: &Context) -> Result<(), CephError> {
+pub(crate) fn check_metadata(metadata: &Context) -> Result<(), CephError> {
     if metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > LARGEST_METADATA {
         return Err(CephError::Invalid { what: format!("an image's metadata is larger than {LARGEST_METADATA} bytes") });
     }

@@ -12,21 +12,27 @@
 //! # Ok(()) }
 //! ```
 
+mod change;
 mod claim;
 mod cluster;
 mod clusters;
+mod copy;
 mod delete;
 mod encoding;
 mod error;
 mod ffi;
 mod header;
 mod image;
+mod journal;
 mod lock;
+mod make;
+mod snapshot;
 mod statistics;
 
 pub use cluster::Cluster;
 pub use clusters::{ClusterAccess, ClusterKey, Clusters, Limits};
-pub use delete::Purged;
+pub use copy::{COPY_OF, SnapshotAt};
+pub use delete::{OUR_SNAPSHOTS, Purged};
 pub use encoding::Malformed;
 pub use error::{CephError, Errno, LoadError};
 pub use statistics::{ABANDONED, Statistics, Tally};

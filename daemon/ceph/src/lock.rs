@@ -117,9 +117,9 @@ pub(crate) fn take(pool: &Pool, header: &str, form: Form, holder: &Holder) -> Re
     }
 }
 
-/// Takes our lock away from one who holds it: 1 operation. Who does not hold it any more is as good.
-pub(crate) fn break_off(pool: &Pool, header: &str, locker: &Locker) -> Result<(), Errno> {
-    let inside = Encoder::default().text(OURS).u8(CLIENT).u64(locker.client.cast_unsigned()).text(&locker.cookie);
+/// Takes a lock away from one who holds it: 1 operation. Who does not hold it any more is as good.
+pub(crate) fn break_off(pool: &Pool, header: &str, name: &str, locker: &Locker) -> Result<(), Errno> {
+    let inside = Encoder::default().text(name).u8(CLIENT).u64(locker.client.cast_unsigned()).text(&locker.cookie);
     let input = Encoder::default().versioned(inside).bytes();
     match pool.exec(header, &lock(c"break_lock", &input)) {
         Err(Errno(libc::ENOENT)) => Ok(()),

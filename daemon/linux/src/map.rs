@@ -6,6 +6,8 @@ use crate::mark;
 use crate::program::{self, ProgramError, Tools};
 use crate::sys::KernelKey;
 use crate::words;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -36,7 +38,7 @@ pub(crate) enum MapError {
     StillNoClient,
     #[error("the key of the Ceph user was not given with the call")]
     NoKey,
-    #[error("the kernel does not take the key of the Ceph user {user}")]
+    #[error("the kernel does not take the key of the Ceph user {user}; a key is base64, as `ceph auth get-key` prints it")]
     Key {
         user: String,
         #[source]
@@ -104,8 +106,7 @@ pub(crate) fn map(volume: VolumeKey, wish: &MapImage, key: Option<Secret>, tools
     }
     let key = key.ok_or(MapError::NoKey)?;
     let description = krbd::description(volume);
-    let given = CString::new(description.clone()).map_err(io::Error::from).and_then(|name| KernelKey::add(c"ceph", &name, key.reveal().as_bytes()));
-    let given = given.map_err(|source| MapError::Key { user: wish.user.to_string(), source })?;
+    let given = give(&description, &key).map_err(|source| MapError::Key { user: wish.user.to_string(), source })?;
     let added = match krbd::add(&line(wish, &description, false)) {
         // Images share one client. Once the cluster has shut that out, the kernel maps nothing more with it until all are unmapped; a
         // client of its own may be let in.
@@ -123,6 +124,12 @@ pub(crate) fn map(volume: VolumeKey, wish: &MapImage, key: Option<Secret>, tools
     })?;
     held.is_fresh = true;
     take_up(held, wish)
+}
+
+/// Gives the key to the kernel in the form that `ceph_crypto_key_decode` reads: what the base64 of Ceph's tools stands for.
+fn give(description: &str, key: &Secret) -> io::Result<KernelKey> {
+    let bytes = STANDARD.decode(key.reveal()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    KernelKey::add(c"ceph", &CString::new(description)?, &bytes)
 }
 
 /// Loads the client, once a boot, where it is a module. One major number for all images leaves room for thousands of them.

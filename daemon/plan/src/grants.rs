@@ -17,13 +17,24 @@ pub struct Grants {
     pub is_static_allowed: bool,
 }
 
-/// A Ceph cluster, and what of it a driver may use. Keys come with the calls, as secrets.
+/// A Ceph cluster, and what of it a driver may use. Keys come with the calls, as secrets, or from the operator's own file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClusterGrant {
     /// Addresses of its monitors. The kernel resolves no names.
     pub monitors: Vec<SocketAddr>,
     /// Its pools that may be used; empty is all that the user's own capabilities allow.
     pub pools: Vec<RbdName>,
+    /// For calls that come without secrets.
+    pub own: Option<OwnUser>,
+}
+
+/// A user of a cluster whose key the operator keeps on the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OwnUser {
+    /// Without `client.`.
+    pub user: RbdName,
+    /// The file that holds the key and nothing else.
+    pub key_file: HostPath,
 }
 
 /// Why a cluster or a pool cannot be had. The words name what can.

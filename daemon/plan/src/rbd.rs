@@ -274,6 +274,19 @@ pub struct ImageFacts {
     pub metadata: Context,
 }
 
+/// A snapshot of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotFacts {
+    /// Its name.
+    pub name: RbdName,
+    /// Its number, which no other snapshot of the pool will ever have.
+    pub id: u64,
+    /// The image's size when it was taken, in bytes.
+    pub size: u64,
+    /// When it was taken, in seconds since 1970 by the cluster's clock.
+    pub created: u64,
+}
+
 /// Free room of a pool, in bytes, for data that is stored once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolRoom {

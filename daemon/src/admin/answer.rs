@@ -7,7 +7,6 @@ use crate::served::Served;
 use crate::story;
 use std::sync::{Arc, PoisonError};
 use windlass_engine::record::{Record, StrandState, What};
-use windlass_plan::check::check;
 use windlass_plan::format::{FormatNote, FormatState};
 use windlass_plan::ids::VolumeId;
 use windlass_plan::lower;
@@ -114,18 +113,17 @@ pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &
     let request = windlass_csi::json::request("NodeStageVolume", &request.to_string()).map_err(|error| error.to_string())?;
     let message = request.message.decode().map_err(|error| error.to_string())?;
     let call = windlass_csi::from_proto::stage_volume(message).map_err(|error| error.to_string())?;
-    let generation = served.generation().map_err(|refused| refused.to_string())?;
-    let said = story::planned(&generation, &call.request).map_err(|refused| refused.to_string())?;
-    let plan = check(&said, &generation.spec.grants, story::told(&call), &call.request.capability).map_err(|refusal| refusal.to_string())?;
+    let story::Attached { plan, source, .. } = story::attach(served, &call, None).map_err(|refused| refused.to_string())?;
     let staging = story::place(served, "staging_target_path", &call.request.staging_path).map_err(|refused| refused.to_string())?;
     let engine = served.engine().map_err(|refused| refused.to_string())?;
     let key = engine.key(served.driver.name(), &call.request.volume);
+    let generation = served.generation().map_err(|refused| refused.to_string())?;
     let steps = lower::stage(key, &plan, &call.request.capability, &staging);
     Ok(Explanation {
         driver: served.driver.name().to_string(),
         volume: call.request.volume.to_string(),
         plugin: format!("{} {}", generation.description.vendor, generation.description.version),
-        source: said.source.to_string(),
+        source: source.to_string(),
         is_ours: plan.is_ours,
         steps: steps.into_iter().map(|step| ExplainedStep { name: step.name().to_owned(), undo: step.undo(key), step }).collect(),
     })

@@ -50,7 +50,7 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
         // Nothing is done in it: `describe` and `probe` have no effects.
         grants: Grants {
             files: [("any".to_owned(), HostPath::parse("/nonexistent")?)].into(),
-            rbd: [(RbdName::parse("any")?, ClusterGrant { monitors: Vec::new(), pools: Vec::new() })].into(),
+            rbd: [(RbdName::parse("any")?, ClusterGrant { monitors: Vec::new(), pools: Vec::new(), own: None })].into(),
             is_static_allowed: false,
         },
         limits: Limits::default(),

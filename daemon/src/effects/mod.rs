@@ -9,6 +9,7 @@ mod role;
 pub(crate) use process::EffectsProcesses;
 pub(crate) use role::run;
 
+use crate::keys;
 use windlass_plan::attach::Source;
 use windlass_plan::check::secret;
 use windlass_plan::effect::{Effect, EffectAnswer, EffectError, FilesEffect, FilesVerb, ImageVerb, RbdAnswer, RbdEffect, RbdVerb, is_file_name};
@@ -16,7 +17,7 @@ use windlass_plan::failure::Failure;
 use windlass_plan::grants::{Grants, Ungranted};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::rbd::{Claimed, ImageAt, PoolAt, RbdName};
-use windlass_plan::request::{Secret, Secrets};
+use windlass_plan::request::Secrets;
 use windlass_wire::effects::{BackEnd, Deed};
 
 /// The effects of one call: what it may, and what it made, found and claimed.
@@ -80,8 +81,11 @@ impl Effects<'_> {
         {
             self.grants.data_pool(&cluster, pool).map_err(ungranted)?;
         }
-        let user = self.user(&credentials.user)?;
-        let key = self.secret(&credentials.key)?;
+        let secrets = keys::complete(grant, &credentials, self.secrets).map_err(invalid)?;
+        let user = secret(&secrets, &credentials.user).map_err(invalid)?;
+        let user = RbdName::parse(user.reveal())
+            .map_err(|problem| refuse(RefusalKind::Invalid, format!("the secret `{}` is not a Ceph user: {problem}", credentials.user)))?;
+        let key = secret(&secrets, &credentials.key).map_err(invalid)?;
         let source = match &verb {
             RbdVerb::Image { at, image, verb: ImageVerb::Create(_) } => {
                 Some(ImageAt { cluster: cluster.clone(), at: at.clone(), image: image.clone() }.to_string())
@@ -96,15 +100,6 @@ impl Effects<'_> {
         Ok(answer)
     }
 
-    fn secret(&self, name: &str) -> Result<Secret, EffectError> {
-        secret(self.secrets, name).map_err(|Failure { text, .. }| refuse(RefusalKind::Invalid, text))
-    }
-
-    fn user(&self, name: &str) -> Result<RbdName, EffectError> {
-        let user = self.secret(name)?;
-        RbdName::parse(user.reveal()).map_err(|problem| refuse(RefusalKind::Invalid, format!("the secret `{name}` is not a Ceph user: {problem}")))
-    }
-
     /// Made or found, once: a plugin may ask for the same again.
     fn made(&mut self, source: Option<String>) {
         let sources = &mut self.traces.sources;
@@ -117,6 +112,10 @@ fn pool_of(verb: &RbdVerb) -> Option<&PoolAt> {
         RbdVerb::PoolName { .. } => None,
         RbdVerb::Pool { at, .. } | RbdVerb::Image { at, .. } => Some(at),
     }
+}
+
+fn invalid(failure: Failure) -> EffectError {
+    refuse(RefusalKind::Invalid, failure.text)
 }
 
 /// What an operator did not grant is named with what was, so that a wrong parameter of a storage class can be mended.

@@ -3,11 +3,10 @@
 use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{attach, place};
+use crate::story::{Attached, attach, place};
 use windlass_engine::Work;
 use windlass_engine::record::StageFacts;
 use windlass_engine::stage::StageOrder;
-use windlass_plan::attach::Source;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::lower;
 use windlass_plan::paths::Place;
@@ -31,12 +30,8 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
 }
 
 fn stage_anew(served: &Served, call: &Call<StageVolume>, staging: Result<Place, Refused>, work: &mut Work<'_>) -> Result<(), Refused> {
-    let (plan, source) = attach(served, call, work)?;
+    let Attached { plan, source, key } = attach(served, call, Some(work))?;
     let request = &call.request;
-    let key = match &source {
-        Source::Rbd(rbd) => call.secrets.get(&rbd.credentials.key),
-        Source::File { .. } => None,
-    };
     // A path is looked at after the volume is known: whoever asks for nothing learns that first.
     let staging = staging?;
     let facts = StageFacts {

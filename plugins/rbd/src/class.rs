@@ -4,15 +4,17 @@ use crate::id::UUID;
 use crate::names::{LONGEST, checked, is_name, shown};
 use crate::options;
 use crate::settings::{PREFIX, Settings};
-use windlass_plugin_sdk::{Context, Features, FilesystemKind, RbdPool, Refusal, Striping};
+use crate::topology::{self, Constrained};
+use windlass_plugin_sdk::{Context, Features, FilesystemKind, RbdPool, Refusal, Striping, Topology, TopologyRequirement};
 
 pub(crate) const FSTYPE: &str = "csi.storage.k8s.io/fstype";
 pub(crate) const ENCRYPTED: &str = "encrypted";
 
 /// Parameters that are read; those of the orchestrator's own are besides.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "clusterID",
     "pool",
+    topology::KEY,
     "radosNamespace",
     "dataPool",
     "imageFeatures",
@@ -48,13 +50,30 @@ const FEATURES: [Known; 5] = [
     ("deep-flatten", Features::DEEP_FLATTEN, None),
 ];
 
+/// Where an image can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Site {
+    /// The pool.
+    pub(crate) pool: RbdPool,
+    /// A pool for the data alone.
+    pub(crate) data_pool: Option<String>,
+    /// From where it is reachable; none is everywhere.
+    pub(crate) topology: Option<Topology>,
+}
+
 /// A storage class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Class {
-    /// Where images are made.
-    pub(crate) pool: RbdPool,
-    /// Where their data goes, if elsewhere.
-    pub(crate) data_pool: Option<String>,
+    /// The cluster.
+    pub(crate) cluster: String,
+    /// The namespace; empty is the default one.
+    pub(crate) namespace: String,
+    /// The pool, where the topology says nothing of it.
+    pool: Option<String>,
+    /// A pool for the data alone, beside it.
+    data_pool: Option<String>,
+    /// Pools that are reachable from a part of the nodes.
+    constrained: Vec<Constrained>,
     /// What they can do.
     pub(crate) features: Features,
     /// In bytes; `None` is the cluster's own.
@@ -87,6 +106,10 @@ impl Class {
         let given = |key: &str| parameters.get(key).filter(|value| !value.is_empty());
         let name = |key: &str| given(key).map(|value| checked(key, value)).transpose();
         let cluster = checked("clusterID", parameters.require("clusterID")?)?;
+        let constrained = given(topology::KEY).map(topology::parse).transpose()?.unwrap_or_default();
+        if constrained.is_empty() {
+            parameters.require("pool")?;
+        }
         let namespace = name("radosNamespace")?.unwrap_or_else(|| settings.namespace(&cluster).to_owned());
         let options = given(options::KEY).unwrap_or_default();
         options::parse(options)?;
@@ -99,8 +122,40 @@ impl Class {
             prefix: prefix(given("volumeNamePrefix"))?,
             options: options.to_owned(),
             filesystem: given(FSTYPE).map(filesystem).transpose()?,
-            pool: RbdPool { pool: checked("pool", parameters.require("pool")?)?, cluster, namespace },
+            pool: parameters.get("pool").map(|pool| checked("pool", pool)).transpose()?,
+            constrained,
+            cluster,
+            namespace,
         })
+    }
+
+    /// Where an image can be made that is wanted there, the best place first; never none.
+    pub(crate) fn sites(&self, wanted: &TopologyRequirement) -> Result<Vec<Site>, Refusal> {
+        let anywhere = wanted.requisite.is_empty() && wanted.preferred.is_empty();
+        if self.constrained.is_empty() || anywhere {
+            let pool = self.pool.as_ref().ok_or_else(|| Refusal::invalid("`pool` is required where no topology is asked for"))?;
+            return Ok(vec![Site { pool: self.at(pool), data_pool: self.data_pool.clone(), topology: None }]);
+        }
+        let site = |(constrained, place): (&Constrained, Topology)| Site {
+            pool: self.at(&constrained.pool),
+            data_pool: constrained.data_pool.clone(),
+            topology: Some(place),
+        };
+        let sites: Vec<Site> = topology::choices(&self.constrained, wanted).into_iter().map(site).collect();
+        if sites.is_empty() {
+            let words = format!("no pool of `{}` is reachable from where the volume is wanted", topology::KEY);
+            return Err(Refusal::exhausted(words));
+        }
+        Ok(sites)
+    }
+
+    /// All places where the class makes images.
+    pub(crate) fn pools(&self) -> Vec<RbdPool> {
+        self.pool.iter().chain(self.constrained.iter().map(|constrained| &constrained.pool)).map(|pool| self.at(pool)).collect()
+    }
+
+    fn at(&self, pool: &str) -> RbdPool {
+        RbdPool { cluster: self.cluster.clone(), pool: pool.to_owned(), namespace: self.namespace.clone() }
     }
 }
 
@@ -120,10 +175,8 @@ fn features(text: Option<&str>) -> Result<Features, Refusal> {
         features |= feature;
     }
     for (name, feature, needs) in FEATURES {
-        if let Some((needed, base)) = needs
-            && features.contains(feature)
-            && !features.contains(base)
-        {
+        let missing = needs.filter(|(_, base)| features.contains(feature) && !features.contains(*base));
+        if let Some((needed, _)) = missing {
             return Err(Refusal::invalid(format!("`imageFeatures` has `{name}`, which needs `{needed}`")));
         }
     }

@@ -6,6 +6,7 @@ mod names;
 mod node;
 mod options;
 mod settings;
+mod topology;
 mod usage;
 mod volume;
 
@@ -53,25 +54,27 @@ impl RbdDriver for Rbd {
             return Err(Refusal::unsupported("volume_content_source is set, and this driver cannot make snapshots and clones yet"));
         }
         let size = usage.sizes().choose(&facts.capacity)?;
-        let place = Place { pool: class.pool.clone(), image: id::image_name(&class.prefix, &facts.name) };
+        let image = id::image_name(&class.prefix, &facts.name);
+        let site = volume::site(clusters, &class, facts, &image)?;
+        let place = Place { pool: site.pool.clone(), image };
         let id = place.id()?;
         let wanted = volume::metadata(&facts.name, &class, &usage);
         let wish = ImageWish {
             object_size: class.object_size,
             striping: class.striping,
-            data_pool: class.data_pool.clone(),
+            data_pool: site.data_pool.clone(),
             metadata: volume::with_owner(&wanted, &facts.parameters),
             ..ImageWish::new(size, class.features)
         };
         let images = volume::images(clusters, &place);
         let metadata = wish.metadata.clone();
         let (image, is_new) = images.create(&place.image, wish)?;
-        if !is_new && volume::compare(&image, facts, &class, &wanted)? == Existing::Undescribed {
+        if !is_new && volume::compare(&image, facts, &class, &site, &wanted)? == Existing::Undescribed {
             host.info(format!("{}: the image was there without a word of what it is; now it has it", place.image));
             images.set_metadata(&place.image, metadata)?;
         }
         host.debug(format!("{} is {} bytes, {}", place.image, image.size, if is_new { "new" } else { "made before" }));
-        Ok(Volume { context: volume::context(&class, &usage), ..Volume::new(id, image.size) })
+        Ok(Volume { context: volume::context(&class, &usage), topology: site.topology.into_iter().collect(), ..Volume::new(id, image.size) })
     }
 
     fn delete_volume(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str) -> Result<(), Refusal> {
@@ -94,7 +97,7 @@ impl RbdDriver for Rbd {
             Ok(class) => class,
             Err(refusal) => return Ok(Some(refusal.words().to_owned())),
         };
-        if class.as_ref().is_some_and(|class| class.pool != place.pool) {
+        if class.as_ref().is_some_and(|class| !class.pools().contains(&place.pool)) {
             return Ok(Some(format!(
                 "the volume is in the pool {} of the cluster {}, and the parameters name another place",
                 place.pool.pool, place.pool.cluster

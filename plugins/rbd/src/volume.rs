@@ -1,6 +1,6 @@
 //! A volume as an image: where an id leads, what is kept with the image, and whether one that exists is the one that is wished for.
 
-use crate::class::{Class, ENCRYPTED, FSTYPE};
+use crate::class::{Class, ENCRYPTED, FSTYPE, Site};
 use crate::id::{Id, Place, unknown};
 use crate::names::{checked, shown};
 use crate::options;
@@ -134,7 +134,7 @@ pub(crate) enum Existing {
 }
 
 /// Is the image that exists the volume that is wished for?
-pub(crate) fn compare(image: &Image, facts: &CreateFacts, class: &Class, wanted: &Context) -> Result<Existing, Refusal> {
+pub(crate) fn compare(image: &Image, facts: &CreateFacts, class: &Class, site: &Site, wanted: &Context) -> Result<Existing, Refusal> {
     let differs = |words: String| Err(Refusal::already_exists(format!("a volume of this name exists, and differs: {words}")));
     if !facts.capacity.admits(image.size) {
         return differs(format!("it has {} bytes, which is not in the range that is asked for", image.size));
@@ -142,9 +142,9 @@ pub(crate) fn compare(image: &Image, facts: &CreateFacts, class: &Class, wanted:
     if image.features != class.features {
         return differs("its `imageFeatures` are others".to_owned());
     }
-    if image.data_pool != class.data_pool {
+    if image.data_pool != site.data_pool {
         let said = |pool: &Option<String>| pool.clone().unwrap_or_else(|| "none".to_owned());
-        return differs(format!("its `dataPool` is {}, not {}", said(&image.data_pool), said(&class.data_pool)));
+        return differs(format!("its `dataPool` is {}, not {}", said(&image.data_pool), said(&site.data_pool)));
     }
     if image.metadata.is_empty() {
         return Ok(Existing::Undescribed);
@@ -160,6 +160,23 @@ pub(crate) fn compare(image: &Image, facts: &CreateFacts, class: &Class, wanted:
         }
         None => Ok(Existing::Same),
     }
+}
+
+/// Where the volume of this image is made: where it is already, if it is, else at the best of the places that can be had.
+pub(crate) fn site(clusters: &Clusters<'_>, class: &Class, facts: &CreateFacts, image: &str) -> Result<Site, Refusal> {
+    let sites = class.sites(&facts.topology);
+    let pools = class.pools();
+    // Another call for the same name may have come with another preference.
+    for pool in pools.iter().filter(|_| pools.len() > 1) {
+        if clusters.images(pool.clone(), credentials()).stat(image)?.is_none() {
+            continue;
+        }
+        let there = sites.iter().flatten().find(|site| site.pool == *pool);
+        return there
+            .cloned()
+            .ok_or_else(|| Refusal::already_exists(format!("a volume of this name exists in the pool {}, which the topology excludes", pool.pool)));
+    }
+    sites.map(|mut sites| sites.swap_remove(0))
 }
 
 /// What the node is told of a new volume, besides its id.

@@ -129,7 +129,7 @@ fn parameters_that_cannot_be_fulfilled_are_refused_by_name() {
         (with("dataPool", "ec"), "no pool \"ec\""),
         (with("dataPool", "a/b"), "`dataPool`"),
         (with("radosNamespace", "a/b"), "`radosNamespace`"),
-        (with("pol", "rbd"), "`pol` is not known; known are: clusterID, pool, radosNamespace"),
+        (with("pol", "rbd"), "`pol` is not known; known are: clusterID, pool, topologyConstrainedPools"),
         (with("Encrypted", "true"), "`Encrypted` is not known"),
         (with("encrypted", "true"), "cannot encrypt"),
         (with("encrypted", ""), "cannot encrypt"),
@@ -170,6 +170,33 @@ fn parameters_that_cannot_be_fulfilled_are_refused_by_name() {
     let without_secret = Harness::new().cluster("ceph", &["rbd"]).secret("userID", "csi");
     let refusal = create(&without_secret, &wish("a")).unwrap_err();
     assert!(refusal.words().contains("`userKey`"), "{}", refusal.words());
+}
+
+#[test]
+fn the_topology_chooses_the_pool() {
+    let pools = r#"[{"poolName": "rbd", "domainSegments": [{"domainLabel": "zone", "value": "a"}]},
+        {"poolName": "fast", "dataPool": "data", "domainSegments": [{"domainLabel": "zone", "value": "b"}]}]"#;
+    let place = |zone: &str| Topology::from([("topology.example/zone", zone), ("topology.example/host", "h")]);
+    let wanted = |preferred: &[&str], requisite: &[&str]| {
+        let places = |zones: &[&str]| zones.iter().map(|zone| place(zone)).collect();
+        let topology = TopologyRequirement { requisite: places(requisite), preferred: places(preferred) };
+        CreateFacts { topology, parameters: Context::from([("clusterID", "ceph"), ("topologyConstrainedPools", pools)]), ..wish("a") }
+    };
+    let harness = harness();
+    let made = create(&harness, &wanted(&["b", "a"], &["a", "b"])).unwrap();
+    assert!(made.id.starts_with("1/ceph/fast//"), "{}", made.id);
+    assert_eq!(made.topology, [Topology::from([("topology.example/zone", "b")])]);
+    assert_eq!(harness.images(&pool("fast", ""))[0].data_pool.as_deref(), Some("data"));
+    assert_eq!(create(&harness, &wanted(&["a", "b"], &["a", "b"])), Ok(made), "a later preference moves nothing");
+    assert_eq!(code(&create(&harness, &wanted(&["a"], &["a"]))), "ALREADY_EXISTS");
+    assert!(harness.images(&pool("rbd", "")).is_empty());
+
+    let other = |facts: CreateFacts| create(&harness, &CreateFacts { name: "b".into(), ..facts });
+    assert_eq!(code(&other(wanted(&[], &["c"]))), "RESOURCE_EXHAUSTED");
+    assert!(other(wanted(&[], &[])).unwrap_err().words().contains("`pool` is required"));
+    let everywhere = CreateFacts { parameters: class().with("topologyConstrainedPools", pools), name: "b".into(), ..wish("b") };
+    assert_eq!(create(&harness, &everywhere).unwrap().topology, []);
+    assert!(other(CreateFacts { parameters: class().with("topologyConstrainedPools", "x"), ..wish("b") }).unwrap_err().words().contains("is not JSON"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn program(argv: &[&str], env: &[(&str, &str)]) -> Program {
     let own = |word: &&str| (*word).to_owned();
-    Program { argv: argv.iter().map(own).collect(), env: env.iter().map(|(name, value)| (own(name), own(value))).collect(), folder: None }
+    Program { argv: argv.iter().map(own).collect(), env: env.iter().map(|(name, value)| (own(name), own(value))).collect() }
 }
 
 impl Vm {

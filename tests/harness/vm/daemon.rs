@@ -45,6 +45,16 @@ impl GuestDaemon {
         daemon
     }
 
+    /// Starts a daemon that has no driver yet.
+    #[track_caller]
+    pub fn prepared(vm: &Arc<Vm>, name: &str) -> Self {
+        let mut daemon = Self::prepare(vm, name, Setup::default());
+        // The driver in the binary is compiled once for all guests.
+        code::lend(vm, &daemon.text("state/code"), &std::fs::read(component("rbd")).expect("the component"));
+        daemon.start_again();
+        daemon
+    }
+
     /// Makes the folders of a daemon that has no driver yet and does not run yet.
     #[track_caller]
     pub fn prepare(vm: &Arc<Vm>, name: &str, setup: Setup) -> Self {

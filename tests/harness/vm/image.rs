@@ -21,8 +21,8 @@ pub(super) fn cache() -> PathBuf {
     cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/windlass")).join("vm")
 }
 
-/// The kernel's folder there.
-pub(super) fn kernel() -> Result<PathBuf> {
+/// The kernel's folder there; an error says how it gets there.
+pub(crate) fn kernel() -> Result<PathBuf> {
     let folder = cache().join("kernel");
     ensure!(folder.join("vmlinux").exists(), "{} is missing: run `make setup-vm`", folder.join("vmlinux").display());
     Ok(folder)

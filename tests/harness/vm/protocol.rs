@@ -19,8 +19,6 @@ pub struct Program {
     pub argv: Vec<String>,
     /// Variables beside PATH and HOME, which are always there.
     pub env: Vec<(String, String)>,
-    /// The folder it runs in; `/` if not given.
-    pub folder: Option<String>,
 }
 
 /// The first frame of a connection, as JSON.

@@ -45,6 +45,7 @@ fn vm_an_outage_holds_up_a_mapped_image_and_loses_nothing() {
     cluster.kill("mon.a").unwrap();
     cluster.start_again("mon.a").unwrap();
     cluster.start_again("osd.0").unwrap();
+    assert_eq!(cluster.command(&serde_json::json!({"prefix": "mon dump", "format": "json"})).unwrap()["fsid"], cluster.fsid());
     let read = vm.start_program(&["/bin/busybox", "sh", "-c", "yes second | head -c 16777216 | cmp -n 16777216 - /dev/rbd0"], &[], "/run/cmp.log");
     wait("the same bytes", || vm.ended(read).is_some());
     assert!(ended_well(read), "{}", String::from_utf8_lossy(&vm.get("/run/cmp.log").unwrap()));

@@ -1,6 +1,6 @@
 //! Connections: shared, replaced, ended; and what a wrong word at the door is answered.
 
-use crate::fixture::{Shared, ceph, eventually, name, wish};
+use crate::fixture::{Shared, alone, ceph, eventually, name, wish};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,7 +138,7 @@ fn ceph_a_blocklisted_connection_is_replaced() {
 
 #[test]
 fn ceph_a_full_cluster_says_so_and_still_deletes() {
-    let _alone = crate::fixture::alone();
+    let _alone = alone();
     let (at, cluster) = (ceph().pool("full"), ceph().cluster());
     for image in ["a", "b"] {
         cluster.create(&at, &name(image), &wish(1 << 30)).unwrap();
@@ -146,19 +146,21 @@ fn ceph_a_full_cluster_says_so_and_still_deletes() {
     ceph().ceph(&["tell", "osd.0", "injectfull", "full"]).unwrap();
     eventually("the cluster takes note", || ceph().ceph(&["health", "detail"]).unwrap().contains("OSD_FULL").then_some(()));
     let created = cluster.create(&at, &name("c"), &wish(1 << 30));
-    // The first ones of the pool: there is no room for a trash either.
+    // The first ones of the pool: there would be no room for a trash.
     let deleted = ["a", "b"].map(|image| cluster.delete(&at, &name(image)));
+    let purged = cluster.purge(&at, "", 10);
     ceph().ceph(&["tell", "osd.0", "injectfull", "none"]).unwrap();
     eventually("the cluster takes note", || (!ceph().ceph(&["health", "detail"]).unwrap().contains("OSD_FULL")).then_some(()));
     let error = created.unwrap_err();
     assert_eq!(error.kind(), RefusalKind::Exhausted, "{error}");
-    deleted.map(Result::unwrap);
+    assert_eq!(deleted, [Ok(()), Ok(())]);
+    assert_eq!(purged.unwrap().removed, 2);
     assert_eq!(cluster.list(&at, "", 10).unwrap(), []);
 }
 
 #[test]
 fn ceph_room_and_names_of_pools_are_told() {
-    let _alone = crate::fixture::alone();
+    let _alone = alone();
     ceph().manager();
     let (at, cluster) = (ceph().pool("room"), ceph().cluster());
     let (image, _) = cluster.create(&at, &name("a"), &wish(1 << 30)).unwrap();

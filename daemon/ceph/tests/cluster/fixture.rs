@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -22,6 +23,7 @@ pub(crate) struct Ceph {
     folder: PathBuf,
     address: String,
     janitor: Mutex<ChildStdin>,
+    daemons: Mutex<Vec<(String, u32)>>,
     clusters: Clusters,
     manager: OnceLock<()>,
 }
@@ -91,12 +93,14 @@ impl Ceph {
             .arg(&folder)
             .stdin(Stdio::piped())
             .stderr(Stdio::null())
+            // What ends this process by its group does not end the janitor.
+            .process_group(0)
             .spawn()?;
         let (v2, v1) = (free_port()?, free_port()?);
         let address = format!("[v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]");
         let limits = Limits { osd: Duration::from_secs(20), monitor: Duration::from_secs(20), connect: Duration::from_secs(10) };
         let janitor = Mutex::new(janitor.stdin.context("a pipe")?);
-        let ceph = Self { folder, address, janitor, clusters: Clusters::new(limits), manager: OnceLock::new() };
+        let ceph = Self { folder, address, janitor, daemons: Mutex::default(), clusters: Clusters::new(limits), manager: OnceLock::new() };
         ceph.configure()?;
         ceph.start_monitor()?;
         ceph.start_osd()?;
@@ -200,7 +204,18 @@ keyring = {at}/client.keyring
             .spawn()
             .with_context(|| program.to_owned())?;
         writeln!(self.janitor.lock().expect("no panic"), "{}", child.id())?;
+        self.daemons.lock().expect("no panic").push((program.to_owned(), child.id()));
         Ok(())
+    }
+
+    /// Lets a daemon say nothing until the answer is dropped.
+    pub(crate) fn silence(&self, program: &str) -> Silence {
+        let daemons = self.daemons.lock().expect("no panic");
+        let (_, pid) = daemons.iter().find(|(name, _)| name == program).expect("it runs");
+        signal("STOP", *pid);
+        let silence = Silence(*pid);
+        eventually("each of its threads stops", || is_stopped(*pid).then_some(()));
+        silence
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
@@ -219,7 +234,12 @@ keyring = {at}/client.keyring
         self.run("rbd", &[["-c", &self.path("ceph.conf")].as_slice(), arguments].concat())
     }
 
-    /// A program that runs beside the test until it is let go, with the configuration's path as its first argument.
+    /// `rados`, as the administrator.
+    pub(crate) fn rados(&self, arguments: &[&str]) -> Result<String> {
+        self.run("rados", &[["-c", &self.path("ceph.conf")].as_slice(), arguments].concat())
+    }
+
+    /// A program that runs beside the test until it is let go, with the configuration's path in CEPH_CONF.
     pub(crate) fn beside(&self, program: &str, arguments: &[&str]) -> Beside {
         let child = Command::new(program).args(arguments).env("CEPH_CONF", self.path("ceph.conf")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Beside(child.expect("a program"))
@@ -253,6 +273,26 @@ keyring = {at}/client.keyring
         let counters: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         counters["osd"]["op"].as_u64().expect("a count")
     }
+}
+
+/// A daemon that says nothing.
+pub(crate) struct Silence(u32);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        signal("CONT", self.0);
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
+    let mut states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    states.all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
+}
+
+fn signal(signal: &str, pid: u32) {
+    let sent = Command::new("/bin/kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "{signal} to {pid}");
 }
 
 /// A child that ends with the test.

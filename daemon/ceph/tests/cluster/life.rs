@@ -4,7 +4,7 @@ use crate::fixture::{Shared, alone, ceph, name, operations_of, wish};
 use std::collections::BTreeMap;
 use windlass_ceph::CephError;
 use windlass_plan::plugin::RefusalKind;
-use windlass_plan::rbd::{Feature, PoolAt, Striping};
+use windlass_plan::rbd::{Feature, Holder, PoolAt, Striping};
 
 const GIB: u64 = 1 << 30;
 
@@ -49,6 +49,28 @@ fn ceph_an_image_that_exists_is_returned_as_it_is() {
     cluster.set_metadata(&at, &name("b"), &wish(GIB).metadata).unwrap();
     assert_eq!(cluster.stat(&at, &name("b")).unwrap().unwrap().metadata, wish(GIB).metadata);
     assert!(matches!(cluster.set_metadata(&at, &name("c"), &wish(GIB).metadata), Err(CephError::NotFound { .. })));
+}
+
+#[test]
+fn ceph_a_name_without_an_image_is_in_nobodys_way() {
+    let _shared = Shared::take();
+    let (at, cluster) = (ceph().pool("half"), ceph().cluster());
+    for image in ["made", "deleted", "seen"] {
+        let (half, _) = cluster.create(&at, &name(image), &wish(GIB)).unwrap();
+        // As after a death between the objects that make an image.
+        ceph().rados(&["-p", "half", "rm", &format!("rbd_header.{}", half.identity.image)]).unwrap();
+        assert_eq!(cluster.stat(&at, &name(image)).unwrap(), None);
+    }
+    let (made, is_new) = cluster.create(&at, &name("made"), &wish(GIB)).unwrap();
+    assert!(is_new);
+    assert_eq!(cluster.stat(&at, &name("made")).unwrap(), Some(made.clone()));
+    for _ in 0..2 {
+        cluster.delete(&at, &name("deleted")).unwrap();
+    }
+    cluster.release(&at, &name("seen"), &Holder { node: name("n1"), addresses: Vec::new() }).unwrap();
+    assert!(matches!(cluster.resize(&at, &name("seen"), GIB), Err(CephError::NotFound { .. })));
+    assert_eq!(cluster.list(&at, "", 10).unwrap(), [made]);
+    assert_eq!(ceph().rbd(&["ls", "half"]).unwrap().split_whitespace().collect::<Vec<_>>(), ["made", "seen"]);
 }
 
 #[test]
@@ -122,6 +144,9 @@ fn ceph_images_are_listed_page_by_page() {
         seen.extend(page.into_iter().map(|image| image.name.to_string()));
     }
     assert_eq!(seen, names);
+    let all: Vec<String> = cluster.names(&at, "", 1000).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(all, names);
+    assert_eq!(operations_of(|_| assert_eq!(cluster.names(&at, "image-09", 10).unwrap().len(), 10)), 1);
     // A page of ten from the middle: the directory once, each image once.
     assert_eq!(operations_of(|_| assert_eq!(cluster.list(&at, "image-09", 10).unwrap().len(), 10)), 11);
 }

@@ -4,3 +4,5 @@ mod claims;
 mod connections;
 mod fixture;
 mod life;
+mod outages;
+mod snapshots;

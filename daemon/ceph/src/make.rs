@@ -1,0 +1,77 @@
+//! Making an image that may be half there: librbd writes several objects one after another, and whoever did so may have died in between.
+
+use crate::cluster::Place;
+use crate::encoding::Encoder;
+use crate::error::{CephError, Errno};
+use crate::header::rbd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use windlass_plan::rbd::{ImageFacts, RbdName};
+use windlass_plan::request::Context;
+
+/// How often an image is tried to be made whose like comes and goes, or is half there.
+const ATTEMPTS: usize = 3;
+/// How long somebody else may take from an image's name to its header, which is a matter of milliseconds.
+const HALF_WAY: Duration = Duration::from_secs(2);
+
+impl Place<'_> {
+    /// Makes an image by `attempt`, sets its metadata, and looks at it. One that exists is returned as it is; one of which there is a name
+    /// and nothing else is cleared away first.
+    pub(crate) fn make(
+        &self,
+        name: &RbdName,
+        metadata: &Context,
+        failed: impl Fn(Errno) -> CephError,
+        attempt: impl Fn() -> Result<(), Errno>,
+    ) -> Result<(ImageFacts, bool), CephError> {
+        for _ in 0..ATTEMPTS {
+            let is_new = match attempt() {
+                Ok(()) => true,
+                Err(Errno(libc::EEXIST)) => false,
+                Err(errno) => return Err(failed(errno)),
+            };
+            // Deleted meanwhile, if there is no id.
+            let Some(id) = self.id(name)? else { continue };
+            if is_new && !metadata.is_empty() {
+                self.write_metadata(name, &id, metadata)?;
+            }
+            match self.facts_soon(name, &id)? {
+                Some(facts) => return Ok((facts, is_new)),
+                None => self.clear(name, &id)?,
+            }
+        }
+        Err(CephError::Failed { deed: "make", subject: self.image(name), errno: Errno(libc::EAGAIN) })
+    }
+
+    /// What an image is, as soon as whoever is making it is through.
+    fn facts_soon(&self, name: &RbdName, id: &str) -> Result<Option<ImageFacts>, CephError> {
+        let deadline = Instant::now() + HALF_WAY;
+        loop {
+            let facts = self.facts(name, id)?;
+            if facts.is_some() || Instant::now() > deadline {
+                return Ok(facts);
+            }
+            sleep(HALF_WAY / 20);
+        }
+    }
+
+    /// Takes away the name of an image that has no header: left by somebody who died making or removing it. The name of another image that
+    /// has taken its place meanwhile stays.
+    pub(crate) fn clear(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
+        tracing::info!(image = %self.image(name), id, "a name without an image is cleared away");
+        let failed = self.failed("clear away the name of", name);
+        let input = Encoder::default().text(name.as_str()).text(id).bytes();
+        match self.io.exec("rbd_directory", &rbd(c"dir_remove_image", &input)) {
+            // ESTALE: the directory has another image under that name.
+            Ok(()) | Err(Errno(libc::ENOENT | libc::ESTALE)) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        match self.io.remove_if(&format!("rbd_id.{name}"), &Encoder::default().text(id).bytes()) {
+            Ok(()) | Err(Errno(libc::ENOENT | DIFFERS..)) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+}
+
+/// What `cmpext` answers where the bytes differ: `MAX_ERRNO`, and how far they are the same.
+const DIFFERS: i32 = 4095;

@@ -1,0 +1,131 @@
+//! A volume of the driver for Ceph RBD, as an orchestrator with a secret knows it: made, given to a node, staged there, and back.
+
+use crate::ceph::Cluster;
+use crate::vm::GuestDaemon;
+use crate::{Endpoint, Volume};
+use std::collections::BTreeMap;
+use tonic::Status;
+use windlass_csi::v1;
+
+/// The driver's name in all tests.
+pub const RBD_DRIVER: &str = "rbd.csi.windlass";
+
+/// The cluster's name in the driver's grants, and so the `clusterID` of storage classes.
+pub const CLUSTER: &str = "bench";
+
+/// The driver's file: the component of the binary, and one cluster.
+pub fn driver_file(cluster: &Cluster) -> String {
+    format!("component = \"embedded:rbd\"\n[grants.rbd.{CLUSTER}]\nmonitors = [\"{}\"]\n", cluster.monitor_v1())
+}
+
+/// Gives a daemon the driver, and waits until it is ready.
+#[track_caller]
+pub fn serve(daemon: &GuestDaemon, cluster: &Cluster) -> Endpoint {
+    daemon.write_driver(RBD_DRIVER, &driver_file(cluster));
+    daemon.wait_ready(RBD_DRIVER);
+    daemon.driver(RBD_DRIVER)
+}
+
+/// The secrets of a user.
+pub fn secrets(user: &str, key: &str) -> BTreeMap<String, String> {
+    [("userID", user), ("userKey", key)].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// A volume on one node.
+#[derive(Clone)]
+pub struct RbdVolume {
+    /// What is the same for every driver.
+    pub volume: Volume,
+    /// Of each call.
+    pub secrets: BTreeMap<String, String>,
+    /// What ControllerPublishVolume answered last.
+    pub publish_context: BTreeMap<String, String>,
+}
+
+impl RbdVolume {
+    /// The request that makes a volume of so many MiB in a pool.
+    pub fn create_request(name: &str, capability: &v1::VolumeCapability, mib: i64, pool: &str, secrets: &BTreeMap<String, String>) -> v1::CreateVolumeRequest {
+        let parameters = [("clusterID", CLUSTER), ("pool", pool)].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        v1::CreateVolumeRequest { parameters, secrets: secrets.clone(), ..Volume::create_request(name, capability, mib) }
+    }
+
+    /// Makes a volume in the pool `rbd` as the cluster's administrator, and its folders on the node.
+    pub fn create(node: &Endpoint, cluster: &Cluster, name: &str, capability: v1::VolumeCapability, mib: i64) -> Result<Self, Status> {
+        let secrets = secrets("admin", cluster.admin_key());
+        let response = node.create_volume(Self::create_request(name, &capability, mib, "rbd", &secrets))?;
+        let volume = response.volume.ok_or_else(|| Status::internal("no volume"))?;
+        Ok(Self { volume: Volume::at(node, name, volume, capability)?, secrets, publish_context: BTreeMap::new() })
+    }
+
+    /// The name of its image: the last part of its id.
+    pub fn image(&self) -> String {
+        self.volume.id().rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
+    /// ControllerPublishVolume's request.
+    pub fn attach_request(&self, node_id: &str) -> v1::ControllerPublishVolumeRequest {
+        v1::ControllerPublishVolumeRequest {
+            volume_id: self.volume.id(),
+            node_id: node_id.to_owned(),
+            volume_capability: Some(self.volume.capability.clone()),
+            volume_context: self.volume.volume.volume_context.clone(),
+            secrets: self.secrets.clone(),
+            ..Default::default()
+        }
+    }
+
+    /// Gives it to a node.
+    pub fn attach(&mut self, controller: &Endpoint, node_id: &str) -> Result<(), Status> {
+        self.publish_context = controller.controller_publish_volume(self.attach_request(node_id))?.publish_context;
+        Ok(())
+    }
+
+    /// Takes it back from a node.
+    pub fn detach(&self, controller: &Endpoint, node_id: &str) -> Result<(), Status> {
+        let request = v1::ControllerUnpublishVolumeRequest { volume_id: self.volume.id(), node_id: node_id.to_owned(), secrets: self.secrets.clone() };
+        controller.controller_unpublish_volume(request).map(drop)
+    }
+
+    /// NodeStageVolume's request.
+    pub fn stage_request(&self) -> v1::NodeStageVolumeRequest {
+        v1::NodeStageVolumeRequest { publish_context: self.publish_context.clone(), secrets: self.secrets.clone(), ..self.volume.stage_request() }
+    }
+
+    /// Stages it.
+    pub fn stage(&self, node: &Endpoint) -> Result<(), Status> {
+        node.node_stage_volume(self.stage_request()).map(drop)
+    }
+
+    /// Publishes it at the n-th target.
+    pub fn publish(&self, node: &Endpoint, n: usize) -> Result<(), Status> {
+        let request = v1::NodePublishVolumeRequest { publish_context: self.publish_context.clone(), ..self.volume.publish_request(n) };
+        node.node_publish_volume(request).map(drop)
+    }
+
+    /// Grows it in the cluster, to so many MiB.
+    pub fn expand(&self, controller: &Endpoint, mib: i64) -> Result<i64, Status> {
+        let request = v1::ControllerExpandVolumeRequest {
+            volume_id: self.volume.id(),
+            capacity_range: Some(v1::CapacityRange { required_bytes: mib << 20, limit_bytes: 0 }),
+            secrets: self.secrets.clone(),
+            ..Default::default()
+        };
+        controller.controller_expand_volume(request).map(|answer| answer.capacity_bytes)
+    }
+
+    /// Grows it on the node, at the n-th target.
+    pub fn grow(&self, node: &Endpoint, n: usize) -> Result<i64, Status> {
+        let request = v1::NodeExpandVolumeRequest { volume_id: self.volume.id(), volume_path: self.volume.target(n), ..Default::default() };
+        node.node_expand_volume(request).map(|answer| answer.capacity_bytes)
+    }
+
+    /// Deletes it.
+    pub fn delete(&self, controller: &Endpoint) -> Result<(), Status> {
+        controller.delete_volume(v1::DeleteVolumeRequest { volume_id: self.volume.id(), secrets: self.secrets.clone() }).map(drop)
+    }
+}
+
+/// The node's id, as NodeGetInfo says it.
+pub fn node_id(node: &Endpoint) -> Result<String, Status> {
+    node.node_get_info(v1::NodeGetInfoRequest {}).map(|info| info.node_id)
+}
