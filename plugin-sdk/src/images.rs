@@ -13,7 +13,7 @@ pub(crate) trait ImageImports {
     fn free(&self, pool: &RbdPool, credentials: &Credentials) -> Result<(u64, u64), Refusal>;
     fn pool_name(&self, cluster: &str, credentials: &Credentials, number: u64) -> Result<Option<String>, Refusal>;
     fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal>;
-    fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: &Holder) -> Result<(), Refusal>;
+    fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: Option<&Holder>) -> Result<(), Refusal>;
 }
 
 /// The clusters that the operator granted, for calls of the controller.
@@ -123,13 +123,14 @@ impl Images<'_> {
         self.imports.free(&self.pool, &self.credentials).map(|(_, used)| used)
     }
 
-    /// Gives the image to a node. [`Refusal::Precondition`] where another has it, by name.
+    /// Gives the image to a node. [`Refusal::Precondition`] where another has it, by name; [`Refusal::AlreadyExists`] where this one has it
+    /// for another use.
     pub fn claim(&self, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal> {
         self.imports.claim(&self.pool, &self.credentials, name, hold, holder)
     }
 
-    /// Takes it back from the node, which is shut out of the cluster first if it has not let go.
-    pub fn release(&self, name: &str, holder: &Holder) -> Result<(), Refusal> {
+    /// Takes it back from the node, or from all; who has not let go is shut out of the cluster first.
+    pub fn release(&self, name: &str, holder: Option<&Holder>) -> Result<(), Refusal> {
         self.imports.release(&self.pool, &self.credentials, name, holder)
     }
 }

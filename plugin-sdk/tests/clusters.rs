@@ -42,7 +42,7 @@ impl RbdDriver for Asks {
             "resize-missing" => images.resize("missing", 1)?.size,
             "stat-missing" => images.stat("missing")?.map_or(1, |_| 0),
             "delete" => images.delete("i").map(|()| 1)?,
-            "release-missing" => images.release("missing", &holder("n1")).map(|()| 1)?,
+            "release-missing" => images.release("missing", Some(&holder("n1"))).map(|()| 1)?,
             "claim-missing" => images.claim("missing", Hold::Reader, &holder("n1")).map(|()| 1)?,
             "claim-nowhere" => images.claim("i", Hold::Reader, &Holder { addresses: vec!["host".into()], ..holder("n1") }).map(|()| 1)?,
             "list" => images.list("", 10)?.len() as u64,
@@ -56,7 +56,7 @@ impl RbdDriver for Asks {
                     "writer" => Hold::Writer,
                     "reader" => Hold::Reader,
                     "shared" => Hold::SharedWriter,
-                    _ => return images.release("i", &holder(node)).map(|()| Volume::new("v", 1)),
+                    _ => return images.release("i", Some(&holder(node))).map(|()| Volume::new("v", 1)),
                 };
                 images.claim("i", hold, &holder(node)).map(|()| 1)?
             }
@@ -126,7 +126,7 @@ fn deeds_have_the_outcome_that_the_interface_names() {
         (&["create", "n1 writer", "n2 reader"], Err(("FAILED_PRECONDITION", "n1"))),
         (&["create", "n1 reader", "n2 reader"], Ok(1)),
         (&["create", "n1 reader", "n2 shared"], Err(("FAILED_PRECONDITION", "n1"))),
-        (&["create", "n1 reader", "n1 writer"], Ok(1)),
+        (&["create", "n1 reader", "n1 writer"], Err(("ALREADY_EXISTS", "n1"))),
         (&["create", "n1 reader", "n2 reader", "n1 writer"], Err(("FAILED_PRECONDITION", "n2"))),
         (&["release-missing"], Ok(1)),
         (&["claim-missing"], Err(("NOT_FOUND", "missing"))),

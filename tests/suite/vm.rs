@@ -4,5 +4,6 @@ mod faults;
 mod nodes;
 mod outage;
 mod power;
+mod publishing;
 mod rbd;
 mod short;

@@ -30,22 +30,21 @@ struct Before {
     lock: Lock,
 }
 
-/// What a claim did to the lock, and how to undo it.
+/// What a claim did to the lock.
+#[derive(PartialEq, Eq)]
 enum Taken {
     /// It was this node's before.
     Before,
     /// It is this call's.
     Now,
-    /// This node had it in another form.
-    Instead(Form),
 }
 
 impl Cluster {
     /// Claims an image for a node: takes our lock in the form that `hold` needs, then makes sure that nobody else has the image open, then
-    /// finds out whether it was ever written. The node that holds it already may ask again, also through another client; it may change the
-    /// form while nobody else holds it.
+    /// finds out whether it was ever written. The node that holds it already may ask again, also through another client, but not in another
+    /// form: it may be writing, whatever it asks for now, and a form that lets readers in would let them see half of it.
     ///
-    /// Errors: `NotFound`; `Held`, naming the other nodes; `Watched`, naming addresses. After either, the lock is as it was before.
+    /// Errors: `NotFound`; `Held`, naming the other nodes; `HeldOtherwise`; `Watched`, naming addresses. After each, the lock is as before.
     pub fn claim(&self, at: &PoolAt, name: &RbdName, hold: Hold, holder: &Holder) -> Result<Claimed, CephError> {
         self.counted("claim", || {
             let place = self.place(at)?;
@@ -57,18 +56,21 @@ impl Cluster {
 
     /// Gives a node's claim up, whichever client took it; no other node's is touched. A node that still has the image open is fenced first:
     /// its client is put on the cluster's blocklist, and with it every image that the same kernel client has mapped. Nothing is done where
-    /// the node has no claim, or the image is gone.
-    pub fn release(&self, at: &PoolAt, name: &RbdName, holder: &Holder) -> Result<(), CephError> {
+    /// the node has no claim, or the image is gone. Without a node, all give it up.
+    pub fn release(&self, at: &PoolAt, name: &RbdName, holder: Option<&Holder>) -> Result<(), CephError> {
         self.counted("release", || {
             let place = self.place(at)?;
             let Some(id) = place.id(name)? else { return Ok(()) };
             let header = header_of(&id);
             let Some((ours, theirs)) = place.locks(name, &header)? else { return Ok(()) };
-            let mine: Vec<&Locker> = ours.lockers.iter().filter(|locker| locker.cookie == holder.node.as_str()).collect();
+            let mine: Vec<&Locker> = ours.lockers.iter().filter(|locker| holder.is_none_or(|holder| locker.cookie == holder.node.as_str())).collect();
             if mine.is_empty() {
                 return Ok(());
             }
-            let fenced = place.clients_of(name, &id, &theirs, holder)?;
+            // Where the node was when it claimed, and where it says it is now.
+            let mut addresses: BTreeSet<IpAddr> = mine.iter().flat_map(|locker| locker.node_addresses()).collect();
+            addresses.extend(holder.iter().flat_map(|holder| &holder.addresses));
+            let fenced = place.clients_of(name, &id, &theirs, &addresses)?;
             self.fence(&fenced)?;
             let failed = place.failed("let go of", name);
             mine.into_iter().try_for_each(|locker| lock::break_off(&place.io, &header, lock::OURS, locker).map_err(&failed))
@@ -102,23 +104,20 @@ impl Place<'_> {
         for _ in 0..ATTEMPTS {
             let before = self.look(name)?;
             let (mine, theirs): (Vec<_>, Vec<_>) = before.lock.lockers.iter().partition(|locker| locker.cookie == holder.node.as_str());
-            if !mine.is_empty() && before.lock.is(form) {
-                return Ok((before, Taken::Before));
+            if !mine.is_empty() {
+                let is_so = before.lock.is(form);
+                return if is_so {
+                    Ok((before, Taken::Before))
+                } else {
+                    Err(CephError::HeldOtherwise { image: self.image(name), node: holder.node.to_string() })
+                };
             }
             let may_join = form.is_shared() && before.lock.is(form);
             if !theirs.is_empty() && !may_join {
                 return Err(self.held(name, theirs.iter().map(|locker| locker.cookie.clone()).collect()));
             }
-            let taken = match before.lock.form() {
-                Some(other) if !mine.is_empty() => Taken::Instead(other),
-                _ => Taken::Now,
-            };
-            // A form cannot be changed in one step. Who comes in between is found by the take that fails, and finds our mapping if there is one.
-            for locker in mine {
-                lock::break_off(&self.io, &before.header, lock::OURS, locker).map_err(&failed)?;
-            }
             match lock::take(&self.io, &before.header, form, holder) {
-                Ok(()) => return Ok((before, taken)),
+                Ok(()) => return Ok((before, Taken::Now)),
                 Err(Errno(libc::EBUSY)) => others = vec!["somebody who came at the same time".to_owned()],
                 Err(errno) => return Err(failed(errno)),
             }
@@ -179,12 +178,9 @@ impl Place<'_> {
                     lock::break_off(&self.io, &before.header, lock::OURS, locker).map_err(&failed)?;
                 }
             }
-            match taken {
-                Taken::Instead(former) => lock::take(&self.io, &before.header, *former, holder).map_err(&failed),
-                Taken::Now | Taken::Before => Ok(()),
-            }
+            Ok(())
         };
-        if matches!(taken, Taken::Before) {
+        if *taken == Taken::Before {
             return;
         }
         if let Err(error) = undo() {
@@ -213,10 +209,10 @@ impl Place<'_> {
         Ok(image.watchers()?.into_iter().filter(|watcher| watcher.client != own).collect())
     }
 
-    /// Clients on a node's addresses that still have the image open, or hold the lock of exclusive-lock.
-    fn clients_of(&self, name: &RbdName, id: &str, theirs: &Lock, holder: &Holder) -> Result<BTreeSet<String>, CephError> {
+    /// Clients on these addresses that still have the image open, or hold the lock of exclusive-lock.
+    fn clients_of(&self, name: &RbdName, id: &str, theirs: &Lock, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<String>, CephError> {
         let failed = self.failed("see who uses", name);
-        let addresses: BTreeSet<IpAddr> = holder.addresses.iter().map(IpAddr::to_canonical).collect();
+        let addresses: BTreeSet<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
         let is_on_node = |ip: Option<IpAddr>| ip.is_some_and(|ip| addresses.contains(&ip));
         let own = self.cluster.rados.instance().cast_signed();
         let watchers = match self.io.open_to_look(id) {

@@ -162,6 +162,14 @@ pub enum CephError {
         /// Who holds it.
         nodes: Vec<String>,
     },
+    /// The node that asks holds the image in another way.
+    #[error("{image} was given to {node} for another use: take it back from there first")]
+    HeldOtherwise {
+        /// The image.
+        image: String,
+        /// The node.
+        node: String,
+    },
     /// Somebody who holds no lock of ours has the image open.
     #[error("{image} is in use by {}, which is not the node that asks: a mapping, a virtual machine or a command of somebody else's; end it first", list(.addresses))]
     Watched {
@@ -225,6 +233,7 @@ impl CephError {
             Self::Forbidden { .. } => RefusalKind::PermissionDenied,
             Self::NotFound { .. } => RefusalKind::NotFound,
             Self::Full { .. } => RefusalKind::Exhausted,
+            Self::HeldOtherwise { .. } => RefusalKind::AlreadyExists,
             Self::Held { .. } | Self::Watched { .. } | Self::Precondition { .. } => RefusalKind::Precondition,
         }
     }

@@ -73,11 +73,6 @@ impl Lock {
     pub(crate) fn is(&self, form: Form) -> bool {
         self.kind == form.kind && self.tag == form.tag
     }
-
-    /// In what form is it held, if it is one of ours?
-    pub(crate) fn form(&self) -> Option<Form> {
-        [Hold::Writer, Hold::Reader, Hold::SharedWriter].into_iter().map(Form::of).find(|form| self.is(*form))
-    }
 }
 
 /// What `get_info` of a lock is asked with.

@@ -90,8 +90,8 @@ pub enum ImageVerb {
     },
     /// Takes it back; who has not let go is shut out first.
     Release {
-        /// From whom.
-        holder: Holder,
+        /// From whom; `None` is from all.
+        holder: Option<Holder>,
     },
 }
 

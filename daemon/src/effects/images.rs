@@ -53,9 +53,7 @@ impl Images {
         let answer = match verb {
             RbdVerb::PoolName { number } => RbdAnswer::PoolName(pool_name(&cluster, number)?),
             RbdVerb::Pool { at, verb: PoolVerb::Room } => RbdAnswer::Room(cluster.room(&at.pool)?),
-            RbdVerb::Pool { at, verb: PoolVerb::List { after, limit } } => {
-                RbdAnswer::Names(cluster.list(&at, &after, limit as usize)?.into_iter().map(|image| image.name).collect())
-            }
+            RbdVerb::Pool { at, verb: PoolVerb::List { after, limit } } => RbdAnswer::Names(cluster.names(&at, &after, limit as usize)?),
             RbdVerb::Image { at, image, verb } => self.image(&cluster, access, at, &image, verb)?,
         };
         Ok(EffectAnswer::Rbd(answer))
@@ -85,7 +83,7 @@ impl Images {
                 RbdAnswer::Claimed(claimed)
             }
             ImageVerb::Release { holder } => {
-                cluster.release(&at, image, &holder)?;
+                cluster.release(&at, image, holder.as_ref())?;
                 RbdAnswer::Done
             }
         })

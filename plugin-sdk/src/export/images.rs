@@ -47,7 +47,7 @@ impl ImageImports for Daemon {
     fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal> {
         wit_rbd::claim(pool, credentials, name, hold, holder)
     }
-    fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: &Holder) -> Result<(), Refusal> {
+    fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: Option<&Holder>) -> Result<(), Refusal> {
         wit_rbd::release(pool, credentials, name, holder)
     }
 }

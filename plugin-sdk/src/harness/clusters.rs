@@ -212,19 +212,22 @@ impl ImageImports for Harness {
             if let Some((_, by)) = kept.holders.iter().find(is_another) {
                 return Err(Refusal::precondition(format!("the image {name} is claimed for the node {} already", by.node)));
             }
-            // The node that has it may ask again, and for another form.
+            if kept.holders.iter().any(|(held, by)| by.node == holder.node && *held != hold) {
+                return Err(Refusal::already_exists(format!("the image {name} was given to {} for another use", holder.node)));
+            }
+            // The node that has it may ask again.
             kept.holders.retain(|(_, by)| by.node != holder.node);
             kept.holders.push((hold, holder.clone()));
             Ok(())
         })
     }
 
-    fn release(&self, at: &RbdPool, credentials: &Credentials, name: &str, holder: &Holder) -> Result<(), Refusal> {
-        check_holder(holder)?;
+    fn release(&self, at: &RbdPool, credentials: &Credentials, name: &str, holder: Option<&Holder>) -> Result<(), Refusal> {
+        holder.map(check_holder).transpose()?;
         check_name("name", name)?;
         self.with_pool(at, credentials, |pool| {
             if let Some(kept) = pool.images.get_mut(&(at.namespace.clone(), name.to_owned())) {
-                kept.holders.retain(|(_, by)| by.node != holder.node);
+                kept.holders.retain(|(_, by)| holder.is_some_and(|holder| by.node != holder.node));
             }
             Ok(())
         })

@@ -146,16 +146,13 @@ impl RbdDriver for Rbd {
         if Id::parse(volume).is_none() {
             return Ok(());
         }
-        let Some(node) = node else {
-            return Err(Refusal::unsupported("node_id is empty: this driver takes a volume back from one node, by its id"));
-        };
-        let holder = node::holder(node)?;
+        let holder = node.map(node::holder).transpose()?;
         let places = match volume::in_cluster(clusters, volume, &Settings::read(host)?) {
             Err(Refusal::NotFound(_)) => return Ok(()),
             places => places?,
         };
         for place in places {
-            match volume::images(clusters, &place).release(&place.image, &holder) {
+            match volume::images(clusters, &place).release(&place.image, holder.as_ref()) {
                 Err(Refusal::NotFound(_)) => {}
                 released => released?,
             }

@@ -311,7 +311,10 @@ fn a_volume_is_given_to_a_node_and_taken_back() {
         assert_eq!(code(&publish(foreign, mount)), "NOT_FOUND", "{foreign:?}");
         assert_eq!(code(&harness.unpublish::<Rbd>(&id, Some(foreign))), "NOT_FOUND", "{foreign:?}");
     }
-    assert_eq!(code(&harness.unpublish::<Rbd>(&id, None)), "UNIMPLEMENTED");
+    assert_eq!(publish(&node("node-1"), mount), Ok(Context::new()));
+    assert_eq!(code(&publish(&node("node-1"), mount.mode(SingleNodeReaderOnly))), "ALREADY_EXISTS");
+    assert_eq!(harness.unpublish::<Rbd>(&id, None), Ok(()));
+    assert_eq!(harness.holders(&pool("rbd", ""), &image), []);
     let encrypted = PublishFacts { volume_context: Context::from([("encrypted", "true")]), ..PublishFacts::new(&id, node("node-1"), mount) };
     assert_eq!(code(&harness.publish::<Rbd>(&encrypted)), "INVALID_ARGUMENT");
 }

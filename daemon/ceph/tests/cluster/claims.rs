@@ -76,7 +76,7 @@ fn ceph_one_node_writes_and_a_second_is_told_who() {
         refused(cluster.claim(&at, &image, hold, &node("n2")), "held by n1");
     }
     refused(cluster.delete(&at, &image), "held by n1");
-    cluster.release(&at, &image, &node("n2")).unwrap();
+    cluster.release(&at, &image, Some(&node("n2"))).unwrap();
     refused(cluster.claim(&at, &image, Hold::Writer, &node("n2")), "held by n1");
 
     // The same node again, through another client: the controller was restarted meanwhile.
@@ -86,12 +86,12 @@ fn ceph_one_node_writes_and_a_second_is_told_who() {
     ceph().rbd(&["snap", "create", "one/a@s"]).unwrap();
     assert_eq!(restarted.resize(&at, &image, 2 * GIB).unwrap().size, 2 * GIB);
     // And it gives up what another client took.
-    restarted.release(&at, &image, &node("n1")).unwrap();
-    restarted.release(&at, &image, &node("n1")).unwrap();
+    restarted.release(&at, &image, Some(&node("n1"))).unwrap();
+    restarted.release(&at, &image, Some(&node("n1"))).unwrap();
     cluster.claim(&at, &image, Hold::Writer, &node("n2")).unwrap();
 
     assert!(matches!(cluster.claim(&at, &name("b"), Hold::Writer, &node("n1")), Err(CephError::NotFound { .. })));
-    cluster.release(&at, &name("b"), &node("n1")).unwrap();
+    cluster.release(&at, &name("b"), Some(&node("n1"))).unwrap();
 }
 
 #[test]
@@ -105,16 +105,18 @@ fn ceph_readers_share_and_writers_share_but_not_with_each_other() {
         cluster.claim(&at, &image, hold, &node("n2")).unwrap();
         for hold in [other, Hold::Writer] {
             refused(cluster.claim(&at, &image, hold, &node("n3")), "held by n");
-            refused(cluster.claim(&at, &image, hold, &node("n1")), "held by n2");
+            let otherwise = cluster.claim(&at, &image, hold, &node("n1")).unwrap_err();
+            assert_eq!(otherwise.kind(), RefusalKind::AlreadyExists, "{otherwise}");
         }
-        cluster.release(&at, &image, &node("n2")).unwrap();
-        // The only one left may change its mind, and back.
-        for hold in [Hold::Writer, other, hold] {
-            cluster.claim(&at, &image, hold, &node("n1")).unwrap();
+        cluster.release(&at, &image, Some(&node("n2"))).unwrap();
+        // Also the only one left may not: it may be writing.
+        for hold in [Hold::Writer, other] {
+            assert!(matches!(cluster.claim(&at, &image, hold, &node("n1")), Err(CephError::HeldOtherwise { .. })));
         }
         cluster.claim(&at, &image, hold, &node("n2")).unwrap();
-        cluster.release(&at, &image, &node("n1")).unwrap();
-        cluster.release(&at, &image, &node("n2")).unwrap();
+        // From all at once.
+        cluster.release(&at, &image, None).unwrap();
+        cluster.release(&at, &image, None).unwrap();
     }
     cluster.delete(&at, &image).unwrap();
 }
@@ -134,7 +136,7 @@ fn ceph_a_race_for_an_image_has_one_winner() {
             threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect()
         });
         assert_eq!(won.len(), 1, "{won:?}");
-        cluster.release(&at, &image, &node(&won[0])).unwrap();
+        cluster.release(&at, &image, Some(&node(&won[0]))).unwrap();
     }
 }
 
@@ -156,7 +158,7 @@ fn ceph_a_foreign_watcher_refuses_a_claim_and_leaves_no_lock() {
     assert_eq!(said(&mut stranger), "");
     // A claim that another form was refused keeps the one it had.
     refused(cluster.claim(&at, &image, Hold::Writer, &node("n1")), "held by n2");
-    cluster.release(&at, &image, &node("n2")).unwrap();
+    cluster.release(&at, &image, Some(&node("n2"))).unwrap();
     cluster.claim(&at, &image, Hold::Writer, &node("n1")).unwrap();
 }
 
@@ -193,9 +195,9 @@ fn ceph_a_lost_node_is_fenced_before_its_claim_ends() {
     assert_eq!(told(&mut lost), "written");
 
     // Not by a node that has no claim, nor one that is elsewhere.
-    cluster.release(&at, &image, &here("n2")).unwrap();
+    cluster.release(&at, &image, Some(&here("n2"))).unwrap();
     assert_eq!(told(&mut lost), "written");
-    cluster.release(&at, &image, &here("n1")).unwrap();
+    cluster.release(&at, &image, Some(&here("n1"))).unwrap();
     let answer = told(&mut lost);
     assert!(answer.starts_with("failed"), "{answer}");
     assert_eq!(told(&mut bystander), "written", "exactly the clients that have this image open");

@@ -76,7 +76,7 @@ fn ceph_a_user_without_rights_is_told_which_it_needs() {
     writer.claim(&at, &name("b"), windlass_plan::rbd::Hold::Writer, &holder).unwrap();
     let _watcher = ceph().beside("rbd", &["watch", "rights/b"]);
     eventually("somebody watches", || ceph().rbd(&["status", "rights/b"]).unwrap().contains("watcher=").then_some(()));
-    writer.release(&at, &name("b"), &holder).unwrap();
+    writer.release(&at, &name("b"), Some(&holder)).unwrap();
     eventually("the fenced watch ends", || writer.delete(&at, &name("b")).ok());
     assert_eq!(writer.purge(&at, "", 10).unwrap().removed, 1);
 }

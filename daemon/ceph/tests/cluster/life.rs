@@ -67,7 +67,7 @@ fn ceph_a_name_without_an_image_is_in_nobodys_way() {
     for _ in 0..2 {
         cluster.delete(&at, &name("deleted")).unwrap();
     }
-    cluster.release(&at, &name("seen"), &Holder { node: name("n1"), addresses: Vec::new() }).unwrap();
+    cluster.release(&at, &name("seen"), Some(&Holder { node: name("n1"), addresses: Vec::new() })).unwrap();
     assert!(matches!(cluster.resize(&at, &name("seen"), GIB), Err(CephError::NotFound { .. })));
     assert_eq!(cluster.list(&at, "", 10).unwrap(), [made]);
     assert_eq!(ceph().rbd(&["ls", "half"]).unwrap().split_whitespace().collect::<Vec<_>>(), ["made", "seen"]);

@@ -47,7 +47,7 @@ fn ceph_calls_end_in_time_while_the_osds_are_silent() {
     eventually("it answers again", || cluster.stat(&at, &name("a")).ok().flatten());
     cluster.create(&at, &name("c"), &wish(GIB)).unwrap();
     eventually("what was begun is gone", || cluster.claim(&at, &name("a"), Hold::Writer, &node()).ok());
-    cluster.release(&at, &name("a"), &node()).unwrap();
+    cluster.release(&at, &name("a"), Some(&node())).unwrap();
     cluster.delete(&at, &name("a")).unwrap();
     let tally = clusters.statistics().tallies();
     assert!(tally["stat"].timed_out >= 1 && tally["create"].timed_out == 1 && tally["delete"].timed_out == 1, "{tally:?}");
@@ -91,7 +91,7 @@ fn ceph_calls_that_an_outage_meets_half_way_end_as_well() {
                         cluster.snapshot(at, &image, &name("windlass.s"))?;
                         cluster.resize(at, &image, 2 * GIB)?;
                         cluster.claim(at, &image, Hold::Writer, &node())?;
-                        cluster.release(at, &image, &node())?;
+                        cluster.release(at, &image, Some(&node()))?;
                         cluster.delete(at, &image)
                     };
                     let _outage = life();
@@ -114,7 +114,7 @@ fn ceph_calls_that_an_outage_meets_half_way_end_as_well() {
     // What is left over can be deleted by whoever asks again, and nothing stays in the trash.
     let deadline = Instant::now() + Duration::from_secs(100);
     while let Some(image) = cluster.names(&at, "", 1).unwrap().pop() {
-        cluster.release(&at, &image, &node()).unwrap();
+        cluster.release(&at, &image, Some(&node())).unwrap();
         let deleted = cluster.delete(&at, &image);
         assert!(deleted.is_ok() || Instant::now() < deadline, "{deleted:?}");
     }

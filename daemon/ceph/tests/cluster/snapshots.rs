@@ -78,7 +78,7 @@ fn ceph_a_copy_has_its_sources_bytes_and_outlives_it() {
         assert_eq!(cluster.copy(from, to, &name(copy), &wish(GIB)).unwrap(), (made, false));
         // A copy was written to, by its source.
         assert!(!cluster.claim(to, &name(copy), Hold::Writer, &node()).unwrap().is_never_written);
-        cluster.release(to, &name(copy), &node()).unwrap();
+        cluster.release(to, &name(copy), Some(&node())).unwrap();
     }
     let missing = cluster.copy(SnapshotAt { snapshot: &name("none"), ..from }, &at, &name("c"), &wish(GIB)).unwrap_err();
     assert!(matches!(missing, CephError::NotFound { .. }) && missing.to_string().contains("copies/source@none"), "{missing}");

@@ -84,8 +84,8 @@ impl wit::Host for Call {
         self.image(&pool, credentials, &name, verb, |answer| matches!(answer, RbdAnswer::Claimed(_)).then_some(()))
     }
 
-    fn release(&mut self, pool: RbdPool, credentials: Credentials, name: String, holder: wit::Holder) -> Answered<()> {
-        let verb = || Ok(ImageVerb::Release { holder: from_wit::rbd::holder(&holder)? });
+    fn release(&mut self, pool: RbdPool, credentials: Credentials, name: String, holder: Option<wit::Holder>) -> Answered<()> {
+        let verb = || Ok(ImageVerb::Release { holder: holder.as_ref().map(from_wit::rbd::holder).transpose()? });
         self.image(&pool, credentials, &name, verb, done)
     }
 }
