@@ -1,5 +1,5 @@
 # Everything that can be done here has a name; `make` alone lists them.
-# What a fresh Debian 12 machine lacks is installed by `make setup`, which the other targets call.
+# What a fresh Debian 12 machine lacks, but for make, git and cargo, is installed by `make setup`, which the targets that build call.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,7 +17,7 @@ RELEASE := $(abspath $(TARGET))/release/windlass
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-setup: ## install what this machine lacks (Debian: mkfs.xfs, strace; the Wasm target)
+setup: ## install what this machine lacks (Debian: gcc, mkfs, strace)
 	@tools/setup
 
 setup-vm: ## install what the vm_ tests need (Debian: Ceph, qemu; a kernel into the cache)
@@ -43,7 +43,8 @@ test-vm: ## run the whole tier vm_: a kernel with RBD in a virtual machine, a re
 	@tools/setup
 	tools/test $(GUESTS) vm
 
-lint: ## formatting, clippy, dependencies, the shape of the tree
+lint: guests ## formatting, clippy, dependencies
+	@tools/setup test
 	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm tools/lint
 
 bench: release ## measure: plugin calls, reloads, memory, stages; prints ratios

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use windlass_plan::format::FormatState;
 
 mod answer;
 pub(crate) mod view;
@@ -25,12 +26,14 @@ pub(crate) enum Question {
         /// A NodeStageVolumeRequest, in the JSON of protocol buffers.
         request: serde_json::Value,
     },
-    /// Note that a blank volume may be formatted once.
+    /// Note that a volume may be formatted once.
     AllowFormat {
         /// The driver; may be left out where there is one.
         driver: Option<String>,
         /// The volume's id.
         volume: String,
+        /// Also over what an interrupted format left, and not only if it is blank.
+        over_remains: bool,
     },
 }
 
@@ -47,7 +50,7 @@ pub(crate) enum Reply {
 /// Listens until the daemon ends.
 pub(crate) fn listen(house: &Arc<House>, mut ends: watch::Receiver<bool>) -> anyhow::Result<PathBuf> {
     let path = house.config.run.join("admin.sock");
-    let listener = bind(&house.config.run, &path)?;
+    let listener = bind(&house.config.run, "run", &path)?;
     let house = house.clone();
     tokio::spawn(async move {
         loop {
@@ -84,7 +87,10 @@ fn reply(house: &Arc<House>, line: &str) -> Reply {
     let answer = match serde_json::from_str(line) {
         Ok(Question::Status) => Ok(serde_json::to_value(answer::status(house))),
         Ok(Question::ExplainStage { driver, request }) => answer::explain_stage(house, driver.as_deref(), &request).map(serde_json::to_value),
-        Ok(Question::AllowFormat { driver, volume }) => answer::allow_format(house, driver.as_deref(), &volume).map(|()| Ok(serde_json::Value::Null)),
+        Ok(Question::AllowFormat { driver, volume, over_remains }) => {
+            let word = if over_remains { FormatState::AllowedOverRemains } else { FormatState::Allowed };
+            answer::allow_format(house, driver.as_deref(), &volume, word).map(serde_json::to_value)
+        }
         Err(error) => Err(format!("not a question of this version: {error}")),
     };
     match answer {

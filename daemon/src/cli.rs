@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which function does it.
 
+use crate::admin::Question;
 use crate::command::{self, Output};
 use crate::{dev, effects, serve, worker};
 use clap::{Args, Parser, Subcommand};
@@ -78,13 +79,16 @@ pub(crate) struct Ask {
 
 #[derive(Subcommand)]
 enum VolumesDeed {
-    /// Allow a blank volume to be formatted once, though nothing proves that it may be
+    /// Allow a volume to be formatted once, at its next stage and if it is blank then, though nothing proves that it may be
     AllowFormat {
         /// The volume's id
         id: String,
         /// The driver; not needed where there is only one
         #[arg(long)]
         driver: Option<String>,
+        /// Also over what an interrupted format left: data that no known format explains. What is there is lost
+        #[arg(long)]
+        over_remains: bool,
     },
 }
 
@@ -128,7 +132,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Status(ask) => command::status::status(&ask),
         Command::Drivers(ask) => command::status::drivers(&ask),
         Command::Volumes { ask, deed: None } => command::status::volumes(&ask),
-        Command::Volumes { ask, deed: Some(VolumesDeed::AllowFormat { driver, id }) } => command::status::allow_format(&ask, driver, id),
+        Command::Volumes { ask, deed: Some(VolumesDeed::AllowFormat { driver, id, over_remains }) } => {
+            command::status::allow_format(&ask, &Question::AllowFormat { driver, volume: id, over_remains })
+        }
         Command::Explain { what: Explain::Stage { request, driver, ask } } => command::explain::stage(&ask, driver, &request),
         Command::Plugin { deed: PluginDeed::Check { file, output, config } } => command::plugin::check(&file, output, &config),
         Command::Csi(arguments) => command::csi::run(&arguments),

@@ -1,14 +1,26 @@
 //! `windlass dev`: the whole thing in one folder, with the embedded `local` driver, for trying out and for tests.
 
+use crate::claims::Claimed;
 use crate::config::{Config, LOCAL};
+use crate::house::House;
 use crate::serve::{Running, log};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
-use windlass_engine::record::What;
-use windlass_plan::ids::VolumeId;
+use std::time::{Duration, Instant};
+use windlass_engine::Engine;
+use windlass_engine::record::{Record, What};
 
 /// The driver's name under `windlass dev`.
 pub(crate) const DRIVER: &str = "local.windlass.io";
+
+/// How long calls that run may take to end. A format takes longer than that on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long what is in use may take to be let go of.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
+/// Between two tries to take down what is left.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The arguments of `windlass dev`.
 #[derive(clap::Args)]
@@ -21,7 +33,8 @@ pub(crate) struct Arguments {
     roots: Vec<PathBuf>,
 }
 
-/// Serves until SIGINT or SIGTERM, then takes down every mount and device. The volumes' files stay in `volumes`.
+/// Serves until SIGINT or SIGTERM, then takes down every mount and device, or fails and names what stays. The volumes' files stay in
+/// `volumes`.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     log();
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "`windlass dev` attaches and mounts: run it as root");
@@ -38,8 +51,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!("the plugin, to be replaced by a rename: {}", folder.join("plugins/local.wasm").display());
     running.wait()?;
     println!("taking everything down");
-    take_down(&running);
+    let left = take_down(&running, &folder);
     running.stop();
+    anyhow::ensure!(left.is_empty(), "this is left, and the folder is not to be deleted before it is gone:\n  {}", left.join("\n  "));
     Ok(())
 }
 
@@ -67,23 +81,58 @@ fn furnish(folder: &Path, node: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Publishes first, then stages, as an orchestrator would. What does not go is named, and left for the next start.
-fn take_down(running: &Running) {
-    let Some(engine) = &running.house.engine else { return };
+/// Takes down what is recorded, again and again: a call that was running when the end came may still add to it. What stays, and why.
+fn take_down(running: &Running, folder: &Path) -> Vec<String> {
+    running.close(PATIENCE);
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        let left = take_down_once(running, folder);
+        if left.is_empty() || Instant::now() >= until {
+            return left;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn take_down_once(running: &Running, folder: &Path) -> Vec<String> {
+    let house = &running.house;
+    let Some(engine) = &house.engine else { return Vec::new() };
+    let mut left = Vec::new();
     for record in engine.records() {
-        let (driver, volume): (_, VolumeId) = (&record.header.driver, record.header.volume.clone());
-        let result = engine.open(driver, &volume).and_then(|mut work| {
-            for (_, facts) in record.publishes() {
-                work.unpublish(&facts.target)?;
-            }
-            match record.stage().map(|strand| &strand.what) {
-                Some(What::Stage(facts)) => work.unstage(&facts.staging).map(drop),
-                _ => Ok(()),
-            }
-        });
-        match result {
+        let volume = &record.header.volume;
+        match take_down_volume(house, engine, &record) {
             Ok(()) => println!("  {volume}: taken down"),
-            Err(failure) => eprintln!("  {volume}: {failure}"),
+            Err(why) => left.push(format!("{volume}: {why}")),
         }
     }
+    left.extend(house.claims.going().into_iter().map(|going| {
+        let (Claimed::Volume(_, on) | Claimed::Name(_, on)) = going.claimed;
+        format!("{on}: {} still works on it", going.verb)
+    }));
+    // What a call left whose record was lost, or is made only now.
+    match engine.unowned() {
+        Ok(unowned) => {
+            let own = unowned.into_iter().filter(|marked| Path::new(&marked.backing).starts_with(folder));
+            left.extend(own.map(|marked| format!("/dev/{}: it shows {}, and no record says of which volume", marked.device, marked.backing)));
+        }
+        Err(failure) => left.push(format!("the devices of this machine could not be looked through: {failure}")),
+    }
+    left
+}
+
+/// Publishes first, then the stage, as an orchestrator would.
+fn take_down_volume(house: &House, engine: &Engine, record: &Record) -> Result<(), String> {
+    let (driver, volume) = (&record.header.driver, &record.header.volume);
+    let claimed = Claimed::Volume(driver.clone(), volume.to_string());
+    let Some(_claim) = house.claims.claim_own(&claimed, "take-down") else { return Err("a call still works on it".to_owned()) };
+    let taken_down = engine.open(driver, volume).and_then(|mut work| {
+        for (_, facts) in record.publishes() {
+            work.unpublish(&facts.target)?;
+        }
+        match record.stage().map(|strand| &strand.what) {
+            Some(What::Stage(facts)) => work.unstage(&facts.staging).map(drop),
+            _ => Ok(()),
+        }
+    });
+    taken_down.map_err(|failure| failure.to_string())
 }

@@ -116,15 +116,13 @@ impl House {
                 None => {}
             }
         }
-        let mut table = self.drivers.write().unwrap_or_else(PoisonError::into_inner);
+        let known: BTreeSet<DriverName> = self.all().iter().map(|served| served.driver.name().clone()).collect();
         let mut new = Vec::new();
-        for name in names {
-            if table.contains_key(&name) {
-                continue;
-            }
+        for name in names.into_iter().filter(|name| !known.contains(name)) {
+            // Read before the table is locked: everybody who asks for anything looks into it.
             let memory = self.config.state.join("drivers").join(format!("{name}.json"));
             let served = Arc::new(Served { driver: Driver::new(name.clone(), self.workshop.clone(), memory), house: self.clone() });
-            table.insert(name, served.clone());
+            self.drivers.write().unwrap_or_else(PoisonError::into_inner).insert(name, served.clone());
             new.push(served);
         }
         Ok(new)
@@ -143,7 +141,8 @@ impl House {
         for served in self.all() {
             let name = served.driver.name().clone();
             let file = self.config.drivers.join(format!("{name}.toml"));
-            if !file.exists() {
+            // A file that cannot be looked at is not one that is gone: it is refused below, and what serves goes on.
+            if matches!(file.try_exists(), Ok(false)) {
                 if self.lock_looked_at().remove(&name).is_some() || !served.driver.has_tried() {
                     served.driver.remove();
                 }

@@ -11,10 +11,10 @@ use crate::service::identity::IdentityService;
 use crate::service::node::NodeService;
 use anyhow::Context;
 use std::fs::{DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
@@ -58,7 +58,7 @@ pub(crate) struct Running {
 impl Running {
     /// Takes the daemon's lock, forks the workers, listens, and loads the plugins in the background.
     pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&config.run).with_context(|| format!("cannot make the folder {}", config.run.display()))?;
+        own_folder(&config.run, "run")?;
         let lock = lock(&config.run)?;
         let house = House::build(config)?;
         // A thread a call that waits: as many as volumes may hang, and then some. They cost a stack each, only while they wait.
@@ -96,14 +96,18 @@ impl Running {
         })
     }
 
-    /// Stops listening, gives running calls a moment, and leaves every volume as it is (promise 4). Work that hangs is left to its
-    /// worker; the next daemon starts beside it.
-    pub(crate) fn stop(self) {
+    /// Stops listening, and gives running calls a moment to end.
+    pub(crate) fn close(&self, patience: Duration) {
         let _ = self.shutdown.send(true);
-        let until = std::time::Instant::now() + Duration::from_secs(5);
-        while !self.house.claims.going().is_empty() && std::time::Instant::now() < until {
+        let until = Instant::now() + patience;
+        while !self.house.claims.going().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Leaves every volume as it is (promise 4). Work that hangs is left to its worker; the next daemon starts beside it.
+    pub(crate) fn stop(self) {
+        self.close(Duration::from_secs(5));
         for socket in &self.sockets {
             let _ = std::fs::remove_file(socket);
         }
@@ -141,7 +145,7 @@ fn lock(run: &Path) -> anyhow::Result<File> {
 fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Result<PathBuf> {
     let folder = served.house.config.sockets.join(served.driver.name().as_str());
     let path = folder.join("csi.sock");
-    let listener = bind(&folder, &path)?;
+    let listener = bind(&folder, "sockets", &path)?;
     let mut routes = Routes::new(IdentityServer::new(IdentityService(served.clone())));
     if served.has_role(Role::Controller) {
         routes = routes.add_service(ControllerServer::new(ControllerService(served.clone())));
@@ -170,10 +174,25 @@ async fn not_served() -> tonic::codegen::http::Response<tonic::body::Body> {
     status.into_http()
 }
 
-/// Binds a socket with mode 0600 in a folder with mode 0700, in place of one that a dead daemon left (the lock says that it is dead).
-pub(crate) fn bind(folder: &Path, path: &Path) -> anyhow::Result<UnixListener> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700))?;
+/// Makes a folder that nobody else can enter. One that is there stays as it is, and is refused where others can write to it: they could
+/// put a socket of their own in the place of ours.
+fn own_folder(folder: &Path, key: &str) -> anyhow::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("cannot make the folder {} (`{key}`)", folder.display()))?;
+    let seen = std::fs::metadata(folder).with_context(|| format!("cannot look at the folder {} (`{key}`)", folder.display()))?;
+    let mode = seen.mode() & 0o7777;
+    anyhow::ensure!(
+        seen.uid() == nix::unistd::geteuid().as_raw() && mode & 0o022 == 0,
+        "the folder {} (`{key}`) belongs to user {} and has the mode {mode:o}; it has to be ours, and nobody else may write to it: \
+         let `{key}` name a folder of the daemon's own",
+        folder.display(),
+        seen.uid()
+    );
+    Ok(())
+}
+
+/// Binds a socket with mode 0600 in a folder of ours, in place of one that a dead daemon left (the lock says that it is dead).
+pub(crate) fn bind(folder: &Path, key: &str, path: &Path) -> anyhow::Result<UnixListener> {
+    own_folder(folder, key)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot take the place of {}", path.display()));
@@ -219,6 +238,23 @@ fn follow(house: &Arc<House>, ends: &watch::Receiver<bool>) -> anyhow::Result<Ar
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_folder_that_is_there_is_left_as_it_is_and_one_that_others_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+        for (given, is_good) in [(None, true), (Some(0o700), true), (Some(0o755), true), (Some(0o1777), false), (Some(0o770), false)] {
+            let path = folder.path().join(format!("{given:?}"));
+            if let Some(given) = given {
+                std::fs::create_dir(&path).unwrap();
+                std::fs::set_permissions(&path, PermissionsExt::from_mode(given)).unwrap();
+            }
+            let answer = own_folder(&path, "run");
+            assert_eq!(answer.is_ok(), is_good, "{given:?}: {answer:?}");
+            assert_eq!(mode(&path), given.unwrap_or(0o700));
+            assert!(answer.is_ok() || answer.unwrap_err().to_string().contains("`run`"));
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn work_that_takes_longer_than_its_period_is_not_begun_twice() {

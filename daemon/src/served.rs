@@ -67,6 +67,11 @@ impl Served {
         }
     }
 
+    /// Refuses a call that this driver does not serve, before anything is said of its arguments.
+    pub(crate) async fn require(&self, interface: &str, what: &'static str) -> Result<(), Refused> {
+        if has(&self.advertised().await?, interface) { Ok(()) } else { Err(Refused::NotOffered(what)) }
+    }
+
     /// GetPluginCapabilities: the same wherever it is asked, as the specification wants.
     pub(crate) fn plugin_capabilities(advertised: &Remembered) -> Vec<PluginCapability> {
         let mut capabilities = Vec::new();

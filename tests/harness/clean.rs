@@ -27,7 +27,8 @@ pub fn devices_beneath(folder: &Path) -> Vec<String> {
     devices
 }
 
-pub(crate) fn clean(folder: &Path) {
+/// Takes away what a test left mounted and attached beneath its folder.
+pub fn clean(folder: &Path) {
     // Twice: below a device there may be a file system that a test mounted.
     for _ in 0..2 {
         for point in mounts_beneath(folder).iter().rev() {

@@ -12,7 +12,7 @@ pub mod rbd;
 pub mod vm;
 mod volume;
 
-pub use clean::{devices_beneath, mounts_beneath};
+pub use clean::{clean, devices_beneath, mounts_beneath};
 pub use daemon::{DRIVER, Daemon, Setup, binary, component, eventually};
 pub use endpoint::Endpoint;
 pub use volume::{Volume, block, mount, mount_as};

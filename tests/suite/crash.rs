@@ -1,4 +1,5 @@
-//! kill -9 at every line of the journal: the same call and the opposite call both converge, with the journal and without it.
+//! kill -9 at every line of the journal and around every format note: the same call and the opposite call both converge, with the journal
+//! and without it.
 
 mod worker;
 
@@ -16,6 +17,13 @@ enum Verb {
     Publish,
     Unpublish,
     Unstage,
+}
+
+/// What is on the volume before the call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Content {
+    Nothing,
+    Data,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,19 +81,35 @@ fn assert_written(volume: &Volume, at: &str) {
     assert_eq!(read, DATA);
 }
 
-/// Makes a volume and brings it to where `verb` can be called. All but a first stage find data on it.
-fn prepare(daemon: &Daemon, name: &str, capability: &VolumeCapability, verb: Verb) -> Volume {
-    let volume = Volume::create(daemon, name, capability.clone(), 16).unwrap();
-    if verb == Stage {
+/// Makes a volume and brings it to where `verb` can be called. Without content there is nothing but a first stage.
+fn prepare(daemon: &Daemon, name: &str, capability: &VolumeCapability, verb: Verb, content: Content) -> Volume {
+    let mib = if is_xfs(capability) { 300 } else { 16 };
+    let volume = Volume::create(daemon, name, capability.clone(), mib).unwrap();
+    if content == Content::Nothing {
         return volume;
     }
     volume.stage(daemon).unwrap();
     volume.publish(daemon, 0).unwrap();
     write(&volume, &volume.target(0));
-    if matches!(verb, Publish | Unstage) {
+    if verb != Unpublish {
         volume.unpublish(daemon, 0).unwrap();
     }
+    if verb == Stage {
+        volume.unstage(daemon).unwrap();
+    }
     volume
+}
+
+fn is_xfs(capability: &VolumeCapability) -> bool {
+    matches!(&capability.access_type, Some(AccessType::Mount(mount)) if mount.fs_type == "xfs")
+}
+
+/// A mounted volume that was staged to its end says so, whatever was interrupted before: a note \"begun\" would mislead for good.
+fn assert_noted(daemon: &Daemon, what: &str) {
+    for entry in std::fs::read_dir(daemon.path("state/formats")).unwrap() {
+        let note = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(note.contains("finished"), "{what}: {note}");
+    }
 }
 
 /// As kubelet does: asks again while the code says that it may.
@@ -99,10 +123,12 @@ fn converge(what: &str, daemon: &Daemon, mut call: impl FnMut() -> Result<(), St
 }
 
 /// After a convergence: what the last call promised is so, the data is there, and everything can be taken down.
-fn take_down(daemon: &Daemon, volume: &Volume, last: Verb, has_data: bool, what: &str) {
+fn take_down(daemon: &Daemon, volume: &Volume, last: Verb, content: Content, what: &str) {
+    let has_data = content == Content::Data;
     let target = volume.target(0);
     match last {
         Stage => {
+            assert_noted(daemon, what);
             volume.publish(daemon, 0).unwrap_or_else(|status| panic!("{what}: {status:?}"));
             if has_data {
                 assert_written(volume, &target);
@@ -129,13 +155,13 @@ fn take_down(daemon: &Daemon, volume: &Volume, last: Verb, has_data: bool, what:
 }
 
 /// Dies at line 1, 2, ... until the call is through without a death; the number of deaths is the number of lines.
-fn sweep(verb: Verb, capability: &VolumeCapability, lines: u32) {
+fn sweep(verb: Verb, capability: &VolumeCapability, content: Content, lines: u32) {
     let mut daemon = Daemon::start();
     for (next, journal) in [(Next::Same, Journal::Kept), (Next::Opposite, Journal::Kept), (Next::Same, Journal::Lost), (Next::Opposite, Journal::Lost)] {
         let mut died = 0;
         loop {
             let what = format!("{verb:?}, killed at line {}, then {next:?}, journal {journal:?}", died + 1);
-            let volume = prepare(&daemon, &format!("v-{died}-{next:?}-{journal:?}").to_lowercase(), capability, verb);
+            let volume = prepare(&daemon, &format!("v-{died}-{next:?}-{journal:?}").to_lowercase(), capability, verb, content);
             daemon.kill();
             daemon.set_env(vec![("WINDLASS_DIE_AT_LINE".to_owned(), (died + 1).to_string())]);
             daemon.start_again();
@@ -160,7 +186,7 @@ fn sweep(verb: Verb, capability: &VolumeCapability, lines: u32) {
             let last = if next == Next::Same { verb } else { verb.opposite() };
             converge(&what, &daemon, || last.call(&daemon, &volume));
             converge(&what, &daemon, || last.call(&daemon, &volume));
-            take_down(&daemon, &volume, last, verb != Stage, &what);
+            take_down(&daemon, &volume, last, content, &what);
             if is_through {
                 break;
             }
@@ -180,28 +206,41 @@ fn raw() -> VolumeCapability {
 
 #[test]
 fn loop_a_death_at_any_line_of_staging_a_file_system_is_recovered_from() {
-    sweep(Stage, &file_system(), 5);
+    sweep(Stage, &file_system(), Content::Nothing, 9);
 }
 
 #[test]
 fn loop_a_death_at_any_line_of_staging_a_raw_volume_is_recovered_from() {
-    sweep(Stage, &raw(), 5);
+    sweep(Stage, &raw(), Content::Nothing, 5);
+    sweep(Stage, &raw(), Content::Data, 5);
+}
+
+#[test]
+fn loop_a_death_at_any_line_of_staging_a_file_system_with_data_is_recovered_from() {
+    sweep(Stage, &file_system(), Content::Data, 5);
+}
+
+#[test]
+fn loop_a_death_at_any_line_of_staging_an_xfs_volume_is_recovered_from() {
+    let xfs = mount_as("xfs", Mode::SingleNodeWriter, &[]);
+    sweep(Stage, &xfs, Content::Nothing, 9);
+    sweep(Stage, &xfs, Content::Data, 5);
 }
 
 #[test]
 fn loop_a_death_at_any_line_of_publishing_is_recovered_from() {
-    sweep(Publish, &file_system(), 3);
-    sweep(Publish, &raw(), 3);
+    sweep(Publish, &file_system(), Content::Data, 3);
+    sweep(Publish, &raw(), Content::Data, 3);
 }
 
 #[test]
 fn loop_a_death_at_any_line_of_unpublishing_is_recovered_from() {
-    sweep(Unpublish, &file_system(), 2);
-    sweep(Unpublish, &raw(), 2);
+    sweep(Unpublish, &file_system(), Content::Data, 2);
+    sweep(Unpublish, &raw(), Content::Data, 2);
 }
 
 #[test]
 fn loop_a_death_at_any_line_of_unstaging_is_recovered_from() {
-    sweep(Unstage, &file_system(), 4);
-    sweep(Unstage, &raw(), 4);
+    sweep(Unstage, &file_system(), Content::Data, 4);
+    sweep(Unstage, &raw(), Content::Data, 4);
 }

@@ -1,6 +1,7 @@
 //! A disk that does not answer: its volume waits, all others go on, the daemon can be killed, and its successor serves beside it.
 
 mod disk;
+mod state;
 
 use disk::{Disk, Hang};
 use harness::{Daemon, Endpoint, Volume, block, eventually, mount_as};
@@ -257,4 +258,40 @@ fn loop_a_granted_folder_that_hangs_holds_up_no_other_drivers_controller() {
         }
     });
     scene.end();
+}
+
+/// Two volumes whose mkfs hangs have every place for a program. What needs none goes on.
+#[test]
+fn loop_two_programs_that_hang_hold_up_no_volume_that_needs_none() {
+    let mut daemon = Daemon::start();
+    let clean = Volume::create(&daemon, "clean", mount_as("ext4", Mode::SingleNodeWriter, &[]), 16).unwrap();
+    clean.stage(&daemon).unwrap();
+    clean.unstage(&daemon).unwrap();
+    let hung = ["one.windlass.io", "other.windlass.io"].map(|name| {
+        let driver = daemon.add_driver(name, "local", "");
+        let volume = Volume::create(&driver, name, mount_as("ext4", Mode::SingleNodeWriter, &[]), 16).unwrap();
+        let disk = Disk::over(&daemon.path(&format!("volumes-{name}")), &volume.id());
+        disk.hang(Hang::Writes);
+        (disk, driver, volume)
+    });
+    std::thread::scope(|scope| {
+        for (_, driver, volume) in &hung {
+            scope.spawn(|| volume.stage(driver).unwrap());
+        }
+        eventually("two formats that hang", || hung.iter().all(|(disk, ..)| disk.held() > 0).then_some(()));
+        let began = Instant::now();
+        clean.stage(&daemon).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "a clean volume took {:?}", began.elapsed());
+        for (disk, ..) in &hung {
+            disk.heal();
+        }
+    });
+    clean.unstage(&daemon).unwrap();
+    for (_, driver, volume) in &hung {
+        volume.unstage(driver).unwrap();
+    }
+    // The effects processes have the granted folders open for as long as they live.
+    daemon.stop();
+    hung.into_iter().for_each(|(disk, ..)| disk.close());
+    daemon.assert_nothing_left();
 }

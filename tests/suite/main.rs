@@ -2,7 +2,9 @@
 
 mod conformance;
 mod crash;
+mod dev;
 mod effects;
+mod formats;
 mod hang;
 mod hostile;
 mod processes;

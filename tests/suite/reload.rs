@@ -105,6 +105,19 @@ fn plugin_the_time_from_rename_to_serving_is_short() {
     assert!(median < Duration::from_millis(500), "{median:?}");
 }
 
+#[test]
+fn plugin_a_drivers_file_that_cannot_be_looked_at_is_not_one_that_is_gone() {
+    let daemon = Daemon::start();
+    let file = format!("drivers.d/{DRIVER}.toml");
+    let around = daemon.path("state/around");
+    symlink(daemon.path(&file), &around).unwrap();
+    std::fs::rename(&around, daemon.path(&file)).unwrap();
+    let refused = eventually("a refusal", || Some(status(&daemon, DRIVER)).filter(|now| now["refused"].is_string()));
+    assert_eq!(refused["state"], "serving-old", "{refused}");
+    assert!(daemon.probe().unwrap());
+    assert_serves(&daemon);
+}
+
 /// Puts something in the component's place; the driver must refuse it with a reason that says `because`, and go on serving.
 fn check_refused(because: &str, place: impl FnOnce(&Daemon, &Path)) {
     let daemon = Daemon::start();

@@ -1,6 +1,6 @@
 //! What must not get a volume stuck or lose its data when people act behind the daemon's back.
 
-use harness::{Daemon, Volume, block, eventually, mount_as};
+use harness::{Daemon, Volume, eventually, mount_as};
 use nix::mount::{MntFlags, umount2};
 use std::process::Command;
 use tonic::Code;
@@ -14,61 +14,6 @@ fn gone(daemon: &Daemon, volume: &Volume) {
     volume.unstage(daemon).unwrap();
     volume.delete(daemon).unwrap();
     daemon.assert_nothing_left();
-}
-
-#[test]
-fn loop_a_format_that_was_begun_never_goes_over_what_somebody_made_since() {
-    let mut daemon = Daemon::start();
-    let mut volume = Volume::create(&daemon, "v", mount_as("ext4", Mode::SingleNodeWriter, &[]), 32).unwrap();
-    // The daemon dies between the note "begun" and the note "finished", as often as it takes: its journal lines are counted.
-    volume.stage(&daemon).unwrap();
-    volume.unstage(&daemon).unwrap();
-    let note = std::fs::read_dir(daemon.path("state/formats")).unwrap().next().unwrap().unwrap().path();
-    let text = std::fs::read_to_string(&note).unwrap();
-    assert!(text.contains("finished"), "{text}");
-    std::fs::write(&note, text.replace("finished", "begun")).unwrap();
-    // Used raw meanwhile, with a file system and data of its own.
-    volume.capability = block(Mode::SingleNodeWriter);
-    volume.stage(&daemon).unwrap();
-    volume.publish(&daemon, 0).unwrap();
-    assert!(Command::new("mkfs.ext4").args(["-q", "-F", "-L", "theirs", &volume.target(0)]).status().unwrap().success());
-    volume.unpublish(&daemon, 0).unwrap();
-    volume.unstage(&daemon).unwrap();
-    let before = std::fs::read(daemon.path("volumes").join(volume.id())).unwrap();
-    daemon.kill();
-    daemon.start_again();
-    daemon.wait_ready();
-    volume.capability = mount_as("ext4", Mode::SingleNodeReaderOnly, &[]);
-    volume.stage(&daemon).unwrap();
-    volume.unstage(&daemon).unwrap();
-    assert!(before == std::fs::read(daemon.path("volumes").join(volume.id())).unwrap(), "the volume was written to");
-    volume.capability = mount_as("ext4", Mode::SingleNodeWriter, &[]);
-    volume.stage(&daemon).unwrap();
-    let label = Command::new("e2label").arg(format!("/dev/{}", harness::devices_beneath(daemon.folder())[0])).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&label.stdout).trim(), "theirs");
-    gone(&daemon, &volume);
-}
-
-#[test]
-fn loop_remains_of_an_interrupted_format_wait_for_the_operator() {
-    let daemon = Daemon::start();
-    let volume = Volume::create(&daemon, "v", mount_as("ext4", Mode::SingleNodeWriter, &[]), 32).unwrap();
-    volume.stage(&daemon).unwrap();
-    volume.unstage(&daemon).unwrap();
-    let note = std::fs::read_dir(daemon.path("state/formats")).unwrap().next().unwrap().unwrap().path();
-    let text = std::fs::read_to_string(&note).unwrap();
-    std::fs::write(&note, text.replace("finished", "begun")).unwrap();
-    // Half an mkfs: tables, but no superblock yet.
-    let file = std::fs::File::options().write(true).open(daemon.path("volumes").join(volume.id())).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 0).unwrap();
-    drop(file);
-    let refused = volume.stage(&daemon).unwrap_err();
-    assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert!(refused.message().contains("allow-format"), "{}", refused.message());
-    let allowed = daemon.windlass(&["volumes", "allow-format", &volume.id()]);
-    assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
-    volume.stage(&daemon).unwrap();
-    gone(&daemon, &volume);
 }
 
 #[test]
@@ -135,6 +80,22 @@ fn loop_a_target_with_files_in_it_is_refused_and_holds_up_nothing() {
     volume.publish(&daemon, 1).unwrap();
     volume.unpublish(&daemon, 1).unwrap();
     assert_eq!(std::fs::read(format!("{}/theirs", volume.target(0))).unwrap(), b"theirs");
+    gone(&daemon, &volume);
+}
+
+#[test]
+fn loop_a_staging_folder_with_files_in_it_is_refused() {
+    let daemon = Daemon::start();
+    let volume = Volume::create(&daemon, "v", mount_as("ext4", Mode::SingleNodeWriter, &[]), 32).unwrap();
+    let theirs = format!("{}/theirs", volume.staging);
+    std::fs::write(&theirs, b"theirs").unwrap();
+    let refused = volume.stage(&daemon).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{}", refused.message());
+    assert!(refused.message().contains("not empty"), "{}", refused.message());
+    assert_eq!(std::fs::read(&theirs).unwrap(), b"theirs");
+    daemon.assert_nothing_left();
+    std::fs::remove_file(&theirs).unwrap();
+    volume.stage(&daemon).unwrap();
     gone(&daemon, &volume);
 }
 

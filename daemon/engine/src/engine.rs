@@ -112,9 +112,13 @@ impl Engine {
 }
 
 /// Is what was recorded meant for this configuration? Under another instance or other roots the daemon would look for its volumes in
-/// the wrong place, find nothing, and call that taken down.
+/// the wrong place, find nothing, and call that taken down. What is left of a publish alone, a folder that could not be removed, is
+/// nothing to look for.
 fn fits(record: &Record, settings: &Settings) -> Result<(), String> {
     let header = &record.header;
+    if record.stage().is_none() {
+        return Ok(());
+    }
     if VolumeKey::derive(&settings.instance, &header.driver, &header.volume) != header.key {
         return Err(format!(
             "`instance` is {:?}, and volume {} was staged under another one; set it back, or unstage what is staged first",
@@ -163,5 +167,45 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Line, PublishFacts, StageFacts, What};
+    use windlass_plan::capability::{Access, AccessMode, Capability};
+    use windlass_plan::paths::Place;
+    use windlass_plan::step::Writable;
+
+    #[test]
+    fn what_is_left_of_a_publish_alone_holds_up_no_other_configuration() {
+        let settings = Settings {
+            instance: "other".into(),
+            boot: "b".into(),
+            roots: Roots::new(Vec::new()),
+            journal: PathBuf::new(),
+            locks: HostPath::parse("/run").unwrap(),
+            notes: PathBuf::new(),
+            programs: 1,
+        };
+        let (driver, volume) = (DriverName::parse("d").unwrap(), VolumeId::parse("v").unwrap());
+        let key = VolumeKey::derive("", &driver, &volume);
+        let header = Header { version: VERSION, boot: "b".into(), key, driver, volume, roots: vec![HostPath::parse("/gone").unwrap()] };
+        let capability = Capability { access: Access::Block, mode: AccessMode::SingleNodeWriter };
+        let (place, path) = (Place { root: 0, below: "s".into() }, "/gone/s".to_owned());
+        let mut record = Record::new(header);
+        let what = What::Publish(PublishFacts {
+            target: place.clone(),
+            path: path.clone(),
+            capability: capability.clone(),
+            writable: Writable::ReadWrite,
+            arguments: None,
+        });
+        record.add(&Line::Begin { strand: 0, what }).unwrap();
+        assert_eq!(fits(&record, &settings), Ok(()));
+        let what = What::Stage(StageFacts { staging: place, path, capability, source: "file:a/b".into(), filesystem: None });
+        record.add(&Line::Begin { strand: 1, what }).unwrap();
+        assert!(fits(&record, &settings).unwrap_err().contains("`instance`"));
     }
 }

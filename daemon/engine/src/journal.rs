@@ -198,8 +198,9 @@ impl Writer<'_> {
     }
 }
 
-/// Tests let the daemon die at its N-th journal line: `WINDLASS_DIE_AT_LINE=N`. Not in a release build.
-fn death_point() {
+/// Tests let the daemon die at its N-th journal line, a format note's being two, before and after it is written: `WINDLASS_DIE_AT_LINE=N`.
+/// Not in a release build.
+pub(crate) fn death_point() {
     #[cfg(debug_assertions)]
     {
         use std::sync::LazyLock;

@@ -1,5 +1,6 @@
 //! Format notes in /var/lib: that a format was begun, and that it was finished, durably and before anything relies on it (law 5).
 
+use crate::journal::death_point;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -31,8 +32,10 @@ impl Notes {
 
     /// Notes a state; on return it survives a loss of power.
     pub fn write(&self, key: &VolumeKey, note: &FormatNote) -> Result<(), Failure> {
-        self.replace(&self.path(key), note)
-            .map_err(|error| Failure::new(Reason::Journal, format!("the format note could not be written, so nothing was formatted: {error}")))
+        death_point();
+        let written = self.replace(&self.path(key), note);
+        death_point();
+        written.map_err(|error| Failure::new(Reason::Journal, format!("the format note could not be written, so nothing was formatted: {error}")))
     }
 
     /// The volume is deleted: so is its note.
@@ -74,7 +77,7 @@ mod tests {
         let notes = Notes::open(folder.path()).unwrap();
         let key = VolumeKey::derive("", &DriverName::parse("d").unwrap(), &VolumeId::parse("v").unwrap());
         let backing = Backing::File(BackingFile { device: 1, inode: 2, born_ns: 3 });
-        let note = FormatNote { backing, state: FormatState::Begun, proof: None };
+        let note = FormatNote { backing: Some(backing), state: FormatState::Begun, proof: None };
         assert_eq!(notes.read(&key), Ok(None));
         notes.write(&key, &note).unwrap();
         assert_eq!(notes.read(&key), Ok(Some(note)));

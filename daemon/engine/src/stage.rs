@@ -163,6 +163,9 @@ impl Work<'_> {
                 }
                 continue;
             }
+            if let (Step::PlaceNode(_), Some(device)) = (step, &device) {
+                self.note_used(order, device, self.engine.notes.read(&self.key)?.as_ref())?;
+            }
             if let (Step::Mount(mount), Some(device), Some(probe)) = (step, &device, &probe)
                 && mount.writable == Writable::ReadOnly
             {
@@ -174,6 +177,7 @@ impl Work<'_> {
                     device = Some(attached);
                 }
                 Outcome::Probed(answer) => probe = Some(answer),
+                Outcome::NeedsPreen => drop(self.apply(strand, Step::Preen)?),
                 Outcome::Done | Outcome::Already | Outcome::Size(_) => {}
             }
         }
@@ -196,10 +200,7 @@ impl Work<'_> {
         };
         match decide(&evidence)? {
             Decision::Use => {
-                // The operator's word was for once, and for a blank volume: this one has become something.
-                if note.is_some_and(|note| matches!(note.state, FormatState::Allowed | FormatState::AllowedOverRemains)) {
-                    self.note(device, FormatState::Finished, order.proof.as_deref())?;
-                }
+                self.note_used(order, device, note.as_ref())?;
                 Ok(false)
             }
             Decision::Format { because } => {
@@ -212,6 +213,14 @@ impl Work<'_> {
         }
     }
 
+    /// Whatever was begun or allowed before, it ends where the volume is handed out for writing: what is on it from then on is the user's.
+    fn note_used(&self, order: &StageOrder, device: &Device, note: Option<&FormatNote>) -> Result<(), Failure> {
+        if lower::writable(&order.facts.capability) == Writable::ReadWrite && note.is_some_and(|note| note.state != FormatState::Finished) {
+            self.note(device, FormatState::Finished, order.proof.as_deref())?;
+        }
+        Ok(())
+    }
+
     fn format(&mut self, strand: u32, step: &Step, device: &Device, proof: Option<&str>) -> Result<(), Failure> {
         self.note(device, FormatState::Begun, proof)?;
         self.apply(strand, step.clone())?;
@@ -219,7 +228,7 @@ impl Work<'_> {
     }
 
     fn note(&self, device: &Device, state: FormatState, proof: Option<&str>) -> Result<(), Failure> {
-        self.engine.notes.write(&self.key, &FormatNote { backing: device.backing.clone(), state, proof: proof.map(str::to_owned) })
+        self.engine.notes.write(&self.key, &FormatNote { backing: Some(device.backing.clone()), state, proof: proof.map(str::to_owned) })
     }
 
     /// Takes the stage down: by the journal, and by what the kernel shows where the journal knows nothing.

@@ -55,7 +55,7 @@ impl<'a> Work<'a> {
             self.lease.volume_is_gone(false);
         }
         let program = match step {
-            Step::Format(_) | Step::Check { .. } => Some(self.engine.programs.enter(PROGRAM_PATIENCE).ok_or_else(|| {
+            Step::Format(_) | Step::Preen => Some(self.engine.programs.enter(PROGRAM_PATIENCE).ok_or_else(|| {
                 Failure::new(Reason::ProgramTimedOut, "every place for an external program (mkfs, e2fsck) is taken, perhaps by one that hangs; ask again")
             })?),
             _ => None,

@@ -246,6 +246,11 @@ impl<'a> Source<'a> {
             let device = device.clone();
             move |source| AttachError::Prepare { deed, device, source }
         };
+        // Looked at again: between the look at its name and the binding another daemon may have deleted it.
+        if sys::stat(self.file.as_fd()).map_err(prepare("look at the file of"))?.links != 1 {
+            let (folder, file) = self.names();
+            return Err(AttachError::Missing { folder, file });
+        }
         // Measured again: the controller may grow the file at any moment.
         let mut expected = sys::stat(self.file.as_fd()).map_err(prepare("measure the file of"))?.size;
         let mut found = held.measure()?;
@@ -267,6 +272,21 @@ mod tests {
     use super::*;
     use windlass_plan::failure::Reason;
     use windlass_plan::ids::{DriverName, VolumeId};
+
+    #[test]
+    fn loop_a_file_that_is_deleted_while_it_is_attached_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let above = folder.path().canonicalize().unwrap();
+        let path = above.join("volume");
+        File::create_new(&path).unwrap().set_len(1 << 20).unwrap();
+        let volume = VolumeKey::derive(path.to_str().unwrap(), &DriverName::parse("d").unwrap(), &VolumeId::parse("v").unwrap());
+        let wish = AttachFile { volume, folder: HostPath::parse(above.to_str().unwrap()).unwrap(), name: "volume".into(), writable: Writable::ReadWrite };
+        let source = Source::open(&wish).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let refused = source.bind(volume).map(|held| held.device).unwrap_err();
+        crate::detach::detach(volume).unwrap();
+        assert_eq!(Failure::from(refused).reason, Reason::SourceMissing);
+    }
 
     #[test]
     fn loop_a_device_that_turns_out_to_be_the_second_of_its_file_goes_again() {

@@ -4,7 +4,7 @@ use crate::device::{DeviceError, Held, open_node};
 use crate::mark;
 use crate::mount::mount_flags;
 use crate::mountinfo::{self, Line};
-use crate::roots::{OpenRoots, Parent, PlaceError, Sight};
+use crate::roots::{OpenRoots, Parent, PlaceError, Placed, Sight};
 use crate::sys::{self, Number};
 use crate::target::{self, TargetError};
 use crate::words;
@@ -141,13 +141,17 @@ pub(crate) fn adopt(held: &mut Option<Held>, volume: VolumeKey, number: Number) 
 fn already(parent: &Parent, shown: &Shown, writable: Option<Writable>) -> Result<Option<Outcome>, BindError> {
     let Sight::Mounted(there, line, _) = parent.look()? else { return Ok(None) };
     if !is_shown(&line, there.as_fd(), shown) {
-        return Err(BindError::Foreign { path: parent.path.clone(), kind: line.kind, major: line.number.major, minor: line.number.minor });
+        return Err(foreign(parent, line));
     }
     let is_read_only = line.is_read_only();
     match writable {
         Some(wanted) if (wanted == Writable::ReadOnly) != is_read_only => Err(BindError::OtherMode { path: parent.path.clone(), is_read_only }),
         _ => Ok(Some(Outcome::Already)),
     }
+}
+
+fn foreign(parent: &Parent, line: Line) -> BindError {
+    BindError::Foreign { path: parent.path.clone(), kind: line.kind, major: line.number.major, minor: line.number.minor }
 }
 
 fn is_shown(line: &Line, there: BorrowedFd<'_>, shown: &Shown) -> bool {
@@ -169,8 +173,10 @@ fn place(to: &Parent, shown: &Shown, from: BorrowedFd<'_>, flags: &MountFlags, w
     }
     let target = target::make(to, shown.kind)?;
     sys::move_mount(copy.as_fd(), target.as_fd()).map_err(kernel("place the mount at"))?;
-    match to.look()? {
-        Sight::Mounted(there, line, _) if is_shown(&line, there.as_fd(), shown) => Ok(Outcome::Done),
-        _ => Err(BindError::OtherDevice { path: to.path.clone() }),
+    match to.find(copy.as_fd())? {
+        Placed::Here(line) if is_shown(&line, copy.as_fd(), shown) => Ok(Outcome::Done),
+        Placed::Here(_) => Err(BindError::OtherDevice { path: to.path.clone() }),
+        // The undo takes ours away again.
+        Placed::Upon(line) => Err(foreign(to, line)),
     }
 }

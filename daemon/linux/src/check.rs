@@ -1,4 +1,4 @@
-//! Looks whether a file system is clean before it is mounted, and repairs what may be repaired without asking (law 14).
+//! Looks whether a file system is clean before it is mounted, and has repaired what may be repaired without asking (law 14).
 //!
 //! | found | writable | read-only (law 11) |
 //! |---|---|---|
@@ -67,17 +67,17 @@ impl From<CheckError> for Failure {
     }
 }
 
-/// `Already`: it is clean, or the mount will make it so. `Done`: it was repaired.
-pub(crate) fn check(held: &mut Held, kind: FilesystemKind, writable: Writable, tools: &Tools, lock: &File) -> Result<Outcome, CheckError> {
+/// `Already`: it is clean, or the mount will make it so.
+pub(crate) fn check(held: &Held, kind: FilesystemKind, writable: Writable) -> Result<Outcome, CheckError> {
     let size = held.device.size;
     let head = Direct::open(held)?.read(0, size.min(HEAD))?;
     match kind {
-        FilesystemKind::Ext4 => check_ext4(&Ext::read(&head, size).ok_or(CheckError::Absent(kind))??, held, writable, tools, lock),
+        FilesystemKind::Ext4 => check_ext4(&Ext::read(&head, size).ok_or(CheckError::Absent(kind))??, writable),
         FilesystemKind::Xfs => check_xfs(&Xfs::read(&head, size).ok_or(CheckError::Absent(kind))??, held, writable),
     }
 }
 
-fn check_ext4(ext: &Ext, held: &mut Held, writable: Writable, tools: &Tools, lock: &File) -> Result<Outcome, CheckError> {
+fn check_ext4(ext: &Ext, writable: Writable) -> Result<Outcome, CheckError> {
     if ext.name != "ext4" {
         return Err(CheckError::Absent(FilesystemKind::Ext4));
     }
@@ -85,18 +85,18 @@ fn check_ext4(ext: &Ext, held: &mut Held, writable: Writable, tools: &Tools, loc
     match writable {
         Writable::ReadOnly if is_suspect => Err(CheckError::ErrorsReadOnly),
         Writable::ReadOnly if ext.needs_replay => Err(CheckError::Dirty(FilesystemKind::Ext4)),
-        Writable::ReadWrite if is_suspect => preen(held, tools, lock),
+        Writable::ReadWrite if is_suspect => Ok(Outcome::NeedsPreen),
         _ => Ok(Outcome::Already),
     }
 }
 
-fn preen(held: &mut Held, tools: &Tools, lock: &File) -> Result<Outcome, CheckError> {
+/// Has e2fsck repair what it may repair without asking.
+pub(crate) fn preen(held: &mut Held, tools: &Tools, lock: &File) -> Result<(), CheckError> {
     held.is_fresh = false;
     let finished = program::run(&tools.e2fsck, &["-p", &held.path()], lock, DEADLINE).map_err(CheckError::Program)?;
     let status = finished.expect(|code| matches!(code, 0 | 1)).map_err(CheckError::Preen)?;
     tracing::info!(device = held.device.name, status, "e2fsck -p");
-    held.compare()?;
-    Ok(Outcome::Done)
+    Ok(held.compare()?)
 }
 
 fn check_xfs(xfs: &Xfs, held: &Held, writable: Writable) -> Result<Outcome, CheckError> {

@@ -12,8 +12,9 @@ use windlass_plan::failure::{Failure, Reason};
 
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// mkfs writes little to a blank device. `nodiscard` and `-K`: discarding would punch holes into a file that is one hole.
-const EXT4: [&str; 6] = ["-F", "-q", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"];
+/// mkfs writes little to a blank device. `nodiscard` and `-K`: discarding would punch holes into a file that is one hole. ext4 stops
+/// writing at its first error, as xfs does.
+const EXT4: [&str; 8] = ["-F", "-q", "-m", "0", "-e", "remount-ro", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"];
 const XFS: [&str; 3] = ["-q", "-f", "-K"];
 
 /// A device that cannot be formatted.

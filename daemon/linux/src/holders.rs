@@ -1,5 +1,6 @@
-//! Who keeps a device or a mount busy, for people: a bounded look through /proc that asks no file system anything.
+//! Who keeps a device or a mount busy, for people: a bounded look through /proc and /sys that asks no file system anything.
 
+use crate::loops;
 use crate::mark;
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +10,11 @@ use std::time::{Duration, Instant};
 const TIME: Duration = Duration::from_millis(500);
 const MOST: usize = 5;
 
-/// ` (by pid 12 "cat", ...)`, or nothing where nobody was found.
+/// `: pid 12 (cat) has it open, ...`; other devices that lie on it come first.
 pub(crate) fn of_device(name: &str) -> String {
     let node = format!("/dev/{name}");
     let device = mark::number_of(name).map(|number| format!(" {}:{} ", number.major, number.minor));
-    look(|process| {
+    look(devices_on(name, &node), |process| {
         open_files(process).any(|path| path == node).then_some("has it open").or_else(|| is_mounted_in(process, device.as_deref()?).then_some("has it mounted"))
     })
 }
@@ -22,10 +23,18 @@ pub(crate) fn of_device(name: &str) -> String {
 pub(crate) fn of_mount(point: &str) -> String {
     let beneath = format!("{point}/");
     let is_there = |path: &str| path == point || path.starts_with(&beneath);
-    look(|process| {
+    look(Vec::new(), |process| {
         let lives_there = ["cwd", "root"].iter().any(|link| fs::read_link(process.join(link)).is_ok_and(|path| is_there(&path.to_string_lossy())));
         (lives_there || open_files(process).any(|path| is_there(&path))).then_some("is in it")
     })
+}
+
+/// Other block devices that use it: dm, md and the like as the kernel lists them, and loop devices, which it doesn't.
+fn devices_on(name: &str, node: &str) -> Vec<String> {
+    let holders = fs::read_dir(format!("/sys/block/{name}/holders")).into_iter().flatten().flatten();
+    let holders = holders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let loops = loops::all_names().unwrap_or_default().into_iter().filter(|other| loops::backing_of(other).is_some_and(|path| path == node.as_bytes()));
+    holders.chain(loops).take(MOST).map(|other| format!("/dev/{other} lies on it")).collect()
 }
 
 fn open_files(process: &Path) -> impl Iterator<Item = String> {
@@ -39,7 +48,8 @@ fn is_mounted_in(process: &Path, device: &str) -> bool {
     namespace(process) != namespace(Path::new("/proc/self")) && fs::read_to_string(process.join("mountinfo")).is_ok_and(|text| text.contains(device))
 }
 
-fn look(question: impl Fn(&Path) -> Option<&'static str>) -> String {
+/// Where nobody is found it may be one that we cannot see: whether a process has a file open is told to those alone who may trace it.
+fn look(mut words: Vec<String>, question: impl Fn(&Path) -> Option<&'static str>) -> String {
     let deadline = Instant::now() + TIME;
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -55,6 +65,6 @@ fn look(question: impl Fn(&Path) -> Option<&'static str>) -> String {
             found.insert((pid, format!("pid {pid} ({}) {what}", name.trim())));
         }
     }
-    let words: Vec<String> = found.into_iter().map(|(_, words)| words).collect();
-    if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
+    words.extend(found.into_iter().map(|(_, words)| words));
+    if words.is_empty() { "; by whom cannot be seen from here (`fuser -vm` as root tells)".to_owned() } else { format!(": {}", words.join(", ")) }
 }

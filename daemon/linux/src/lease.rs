@@ -91,9 +91,11 @@ impl<'a> Lease<'a> {
                 format::format(held, filesystem, self.tools, self.lock.file())?;
                 Ok(Outcome::Done)
             }
-            Step::Check { kind, writable } => {
+            Step::Check { kind, writable } => Ok(check::check(self.need()?, *kind, *writable)?),
+            Step::Preen => {
                 let held = need(&mut self.held, self.volume)?;
-                Ok(check::check(held, *kind, *writable, self.tools, self.lock.file())?)
+                check::preen(held, self.tools, self.lock.file())?;
+                Ok(Outcome::Done)
             }
             Step::Mount(wish) => Ok(mount::mount(self.roots, need(&mut self.held, self.volume)?, wish)?),
             Step::PlaceNode(wish) => Ok(bind::place_node(self.roots, need(&mut self.held, self.volume)?, wish)?),

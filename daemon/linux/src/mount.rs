@@ -1,8 +1,9 @@
 //! Mounts the attached device: made by `fsopen`, compared before anybody can see it, and only then placed by descriptor.
 
 use crate::device::{DeviceError, Held};
-use crate::roots::{OpenRoots, PlaceError, Sight};
+use crate::roots::{OpenRoots, PlaceError, Placed, Sight};
 use crate::sys;
+use crate::target;
 use crate::words;
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
@@ -18,6 +19,8 @@ pub(crate) enum MountError {
     NoTarget { path: String },
     #[error("{path} is not a folder")]
     NotFolder { path: String },
+    #[error("{path} is not empty; what is in it would be hidden, so nothing is mounted over it: empty it, or name another path")]
+    Full { path: String },
     #[error("something else is mounted at {path} ({kind}, {major}:{minor}); it is left alone")]
     Foreign { path: String, kind: String, major: u32, minor: u32 },
     #[error("/dev/{device} is mounted at {path} already, {}; unstage it first", word(*is_read_only))]
@@ -72,7 +75,7 @@ impl From<MountError> for Failure {
         let reason = match error {
             MountError::Place(error) => return error.into(),
             MountError::Device(error) => return error.into(),
-            MountError::NoTarget { .. } | MountError::NotFolder { .. } => Reason::BadPath,
+            MountError::NoTarget { .. } | MountError::NotFolder { .. } | MountError::Full { .. } => Reason::BadPath,
             MountError::Foreign { .. } => Reason::ForeignMount,
             MountError::OtherMode { .. } | MountError::ReadOnlyDevice { .. } | MountError::WritableDevice { .. } => Reason::Incompatible,
             MountError::StoppedWriting { .. } => Reason::NeedsRepair,
@@ -118,6 +121,9 @@ pub(crate) fn mount(roots: &OpenRoots, held: &Held, wish: &Mount) -> Result<Outc
     if !seen.is(libc::S_IFDIR) {
         return Err(MountError::NotFolder { path: path() });
     }
+    if !target::is_empty(&target).map_err(|source| MountError::Attach { path: path(), source })? {
+        return Err(MountError::Full { path: path() });
+    }
     match (is_read_only, held.device.is_read_only) {
         (false, true) => return Err(MountError::ReadOnlyDevice { device: device() }),
         (true, false) => return Err(MountError::WritableDevice { device: device() }),
@@ -131,9 +137,10 @@ pub(crate) fn mount(roots: &OpenRoots, held: &Held, wish: &Mount) -> Result<Outc
     }
     held.compare()?;
     sys::move_mount(made.as_fd(), target.as_fd()).map_err(|source| MountError::Attach { path: path(), source })?;
-    match parent.look()? {
-        Sight::Mounted(_, line, _) if line.number == held.number() => Ok(Outcome::Done),
-        _ => Err(MountError::OtherDevice { device: device() }),
+    match parent.find(made.as_fd())? {
+        Placed::Here(_) => Ok(Outcome::Done),
+        // The undo takes ours away again.
+        Placed::Upon(line) => Err(MountError::Foreign { path: path(), kind: line.kind, major: line.number.major, minor: line.number.minor }),
     }
 }
 
@@ -153,6 +160,10 @@ fn create(held: &Held, wish: &Mount) -> Result<OwnedFd, MountError> {
     set(c"source", Some(&source))?;
     for flag in superblock_flags(wish) {
         set(flag, None)?;
+    }
+    if kind == FilesystemKind::Ext4 {
+        // Whatever its superblock says: to go on writing, or to halt the machine.
+        set(c"errors", Some(c"remount-ro"))?;
     }
     if let Some(label) = &wish.flags.context {
         set(c"context", Some(&CString::new(label.as_str()).unwrap_or_default()))?;

@@ -10,6 +10,8 @@ use std::io::{self, Read};
 pub(crate) struct Line {
     /// The mount's id, as `mnt_id` in fdinfo.
     pub(crate) id: u64,
+    /// The id of the mount that it is mounted on.
+    pub(crate) parent: u64,
     /// The device number of the file system; its major is 0 where there is no device.
     pub(crate) number: Number,
     /// Which folder or file of the file system is the mount's root.
@@ -93,7 +95,7 @@ fn has(options: &str, word: &str) -> bool {
 fn parse(line: &str) -> Option<Line> {
     let mut fields = line.split(' ');
     let id = fields.next()?.parse().ok()?;
-    let _parent = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
     let (major, minor) = fields.next()?.split_once(':')?;
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
@@ -103,7 +105,7 @@ fn parse(line: &str) -> Option<Line> {
     let kind = unescape(fields.next()?);
     let _source = fields.next()?;
     let super_options = fields.next().unwrap_or_default().to_owned();
-    Some(Line { id, number: Number { major: major.parse().ok()?, minor: minor.parse().ok()? }, root, point, options, kind, super_options })
+    Some(Line { id, parent, number: Number { major: major.parse().ok()?, minor: minor.parse().ok()? }, root, point, options, kind, super_options })
 }
 
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.
@@ -137,7 +139,7 @@ mod tests {
     fn a_line_is_read_whatever_optional_fields_it_has() {
         for optional in ["", "shared:7 ", "shared:7 master:1 propagate_from:2 ", "unbindable "] {
             let line = parse(&format!(r"36 35 7:3 / /mnt/a\040b\011c\134d rw,noatime {optional}- ext4 /dev/loop3 ro,errors=continue")).unwrap();
-            assert_eq!((line.id, line.number), (36, Number { major: 7, minor: 3 }));
+            assert_eq!((line.id, line.parent, line.number), (36, 35, Number { major: 7, minor: 3 }));
             assert_eq!(line.point, "/mnt/a b\tc\\d");
             assert_eq!((line.is_read_only(), line.is_superblock_read_only()), (false, true));
             assert_eq!(line.shows(), Some(Shown::Filesystem(Number { major: 7, minor: 3 })));

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use windlass_plan::failure::{Failure, Reason};
-use windlass_plan::step::{Backing, Probe};
+use windlass_plan::step::{Backing, Doubt, Probe};
 
 /// How much is read at the beginning: up to the last superblock copy that we know of near there (ZFS's, below 256 KiB).
 const HEAD: u64 = 272 << 10;
@@ -53,7 +53,7 @@ pub(crate) fn probe(held: &Held, is_never_written: bool) -> Result<Probe, ProbeE
     if !held.is_fresh
         && let Err(error) = held.node.sync_all()
     {
-        return Ok(Probe::Unknown { why: format!("what was written to {} does not go where it belongs: {error}", held.path()) });
+        return Ok(damaged(format!("what was written to {} does not go where it belongs: {error}", held.path())));
     }
     match &held.device.backing {
         Backing::File(_) => probe_file(held),
@@ -64,7 +64,7 @@ pub(crate) fn probe(held: &Held, is_never_written: bool) -> Result<Probe, ProbeE
 fn probe_image(held: &Held, is_never_written: bool) -> Probe {
     let regions = match Direct::open(held).and_then(|node| read_regions(&node, held.device.size)) {
         Ok(regions) => regions,
-        Err(unread) => return Probe::Unknown { why: unread.to_string() },
+        Err(unread) => return damaged(unread.to_string()),
     };
     if let Some(found) = signatures::recognise(&regions) {
         return found;
@@ -73,8 +73,8 @@ fn probe_image(held: &Held, is_never_written: bool) -> Probe {
     let ranges = ranges(&regions);
     match (is_empty, is_never_written) {
         (true, true) => Probe::Blank { proof: format!("the controller found that no object of the image was ever written, and {ranges} are zero") },
-        (true, false) => Probe::Unknown { why: format!("{ranges} are zero, but nothing proves that the image was never written") },
-        (false, _) => Probe::Unknown { why: format!("there is data in {ranges}, and it is no format that we know") },
+        (true, false) => unexplained(format!("{ranges} are zero, but nothing proves that the image was never written")),
+        (false, _) => unexplained(format!("there is data in {ranges}, and it is no format that we know")),
     }
 }
 
@@ -84,13 +84,22 @@ fn probe_file(held: &Held) -> Result<Probe, ProbeError> {
     let first = match sys::next_data(backing, 0) {
         Ok(None) => return Ok(Probe::Blank { proof: format!("the backing file has no data in bytes 0..{size} (SEEK_DATA)") }),
         Ok(Some(first)) => first,
-        Err(error) => return Ok(Probe::Unknown { why: format!("the file system below does not say where the file has data: {error}") }),
+        Err(error) => return Ok(damaged(format!("the file system below does not say where the file has data: {error}"))),
     };
     Ok(match Direct::open(held).and_then(|node| read_regions(&node, size)) {
-        Err(unread) => Probe::Unknown { why: unread.to_string() },
-        Ok(regions) => signatures::recognise(&regions)
-            .unwrap_or_else(|| Probe::Unknown { why: format!("there is data from byte {first} on, and it is no format that we know") }),
+        Err(unread) => damaged(unread.to_string()),
+        Ok(regions) => {
+            signatures::recognise(&regions).unwrap_or_else(|| unexplained(format!("there is data from byte {first} on, and it is no format that we know")))
+        }
     })
+}
+
+fn unexplained(why: String) -> Probe {
+    Probe::Unknown { doubt: Doubt::Unexplained, why }
+}
+
+fn damaged(why: String) -> Probe {
+    Probe::Unknown { doubt: Doubt::Damaged, why }
 }
 
 /// A device that could not be read.

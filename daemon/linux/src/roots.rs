@@ -137,6 +137,14 @@ pub(crate) enum Sight {
     Mounted(OwnedFd, Line, Table),
 }
 
+/// Where a mount lies.
+pub(crate) enum Placed {
+    /// On the folder's own tree, as it should.
+    Here(Line),
+    /// On another mount, which was quicker.
+    Upon(Line),
+}
+
 impl Parent {
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
@@ -177,6 +185,18 @@ impl Parent {
         }
         let table = Table::read().map_err(|source| PlaceError::Mounts { source })?;
         Ok(table.with_id(id).cloned().map(|line| Sight::Mounted(there, line, table)))
+    }
+
+    /// Looks where a mount that was just placed here has come to lie: two that are placed at one moment lie on each other.
+    pub(crate) fn find(&self, mount: BorrowedFd<'_>) -> Result<Placed, PlaceError> {
+        let mounts = |source| PlaceError::Mounts { source };
+        let table = Table::read().map_err(mounts)?;
+        let gone = || PlaceError::Restless { path: self.path.clone() };
+        let line = table.with_id(mount_id(mount).map_err(mounts)?).ok_or_else(gone)?;
+        if line.parent == mount_id(self.folder.as_fd()).map_err(mounts)? {
+            return Ok(Placed::Here(line.clone()));
+        }
+        Ok(Placed::Upon(table.with_id(line.parent).cloned().ok_or_else(gone)?))
     }
 
     /// Opens for reading what is mounted at the place.

@@ -449,9 +449,15 @@ pub fn inherited_socket(number: i32) -> io::Result<std::os::unix::net::UnixStrea
     socket.peer_addr().map(|_| socket)
 }
 
+/// From the kernel's `fcntl.h`: by which signal an owner of a file is told.
+const F_SETSIG: libc::c_int = 10;
+
 /// Has anybody else the file open, a loop device included? Asks for a write lease, which is given to the only opener alone; while this
 /// descriptor lives, somebody who opens the file waits until it is closed. `file` must be open for writing by its owner.
 pub fn is_open_elsewhere(file: &File) -> io::Result<bool> {
+    // Whoever waits for the lease has us told by a signal. The one that is usual for it would kill the process; this one is ignored.
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) }.into())?;
     // SAFETY: plain numbers.
     match checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }.into()) {
         Ok(_) => Ok(false),

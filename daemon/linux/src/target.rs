@@ -93,11 +93,16 @@ enum Fitness {
 fn fitness(target: &OwnedFd, kind: TargetKind) -> io::Result<Fitness> {
     let seen = sys::stat(target.as_fd())?;
     let is_empty = match kind {
-        TargetKind::Folder if seen.is(libc::S_IFDIR) => std::fs::read_dir(format!("/proc/self/fd/{}", target.as_raw_fd()))?.next().transpose()?.is_none(),
+        TargetKind::Folder if seen.is(libc::S_IFDIR) => is_empty(target)?,
         TargetKind::File if seen.is(libc::S_IFREG) => seen.size == 0,
         _ => return Ok(Fitness::OtherKind),
     };
     Ok(if is_empty { Fitness::Fit } else { Fitness::Full })
+}
+
+/// Is there nothing in the folder?
+pub(crate) fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
+    Ok(std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?.next().transpose()?.is_none())
 }
 
 /// Removes what a step made. False: it was not there.

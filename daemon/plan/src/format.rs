@@ -3,14 +3,14 @@
 use crate::attach::Content;
 use crate::capability::FilesystemKind;
 use crate::failure::{Failure, Reason};
-use crate::step::{Backing, Probe, Writable};
+use crate::step::{Backing, Doubt, Probe, Writable};
 use serde::{Deserialize, Serialize};
 
 /// What was noted durably about formatting a volume on this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormatNote {
-    /// The source that was formatted: a note about another one says nothing about this one.
-    pub backing: Backing,
+    /// The source that was formatted. `None`: the operator's word about a volume of which nothing was noted before.
+    pub backing: Option<Backing>,
     /// How far it came.
     pub state: FormatState,
     /// The controller's proof that the format relied on. What was proven before a format began proves nothing after.
@@ -24,12 +24,23 @@ pub struct FormatNote {
 pub enum FormatState {
     /// mkfs may have run, in part or in whole. Says nothing about what came after: the volume may have been used raw, or elsewhere.
     Begun,
-    /// mkfs succeeded. From here on it is never formatted again.
+    /// mkfs succeeded, or the volume was handed out for writing since the last note. From here on it is never formatted again.
     Finished,
     /// The operator allowed it once, for a blank volume (`windlass volumes allow-format`).
     Allowed,
-    /// The operator allowed it once, over what an interrupted format left: data that no known format explains.
+    /// The operator allowed it once, also over what an interrupted format left: data that no known format explains (`--over-remains`).
     AllowedOverRemains,
+}
+
+impl FormatNote {
+    /// Is it about this very source? The number of a file's device changes from boot to boot, so it only counts where nothing says when
+    /// the file was made.
+    fn is_about(&self, backing: &Backing) -> bool {
+        match (&self.backing, backing) {
+            (Some(Backing::File(noted)), Backing::File(file)) if file.born_ns != 0 => (noted.inode, noted.born_ns) == (file.inode, file.born_ns),
+            (noted, backing) => noted.as_ref() == Some(backing),
+        }
+    }
 }
 
 /// What to do with a device before it is mounted.
@@ -67,8 +78,8 @@ pub struct Evidence<'a> {
 
 /// Decides, or says why neither will do and what the way out is.
 pub fn decide(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
-    // The operator's word is about the volume, whatever file or image is behind it now; it counts for blank devices alone.
-    let note = evidence.note.filter(|note| note.state == FormatState::Allowed || note.backing == *evidence.backing);
+    // That a format was begun is about the source on which it was. All else is about the volume, whatever is behind it now.
+    let note = evidence.note.filter(|note| note.state != FormatState::Begun || note.is_about(evidence.backing));
     let state = note.map(|note| note.state);
     match evidence.probe {
         // What is there and whole is never formatted over, whatever a note says: a note cannot know who else has written since.
@@ -77,12 +88,15 @@ pub fn decide(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
         Probe::Holds { what, .. } => {
             Err(Failure::new(Reason::HoldsOtherContent, format!("the volume holds {what}, not {}; it is left untouched", evidence.kind)))
         }
-        Probe::Unknown { why } if state == Some(FormatState::AllowedOverRemains) => {
+        Probe::Unknown { doubt: Doubt::Unexplained, why }
+            if state == Some(FormatState::AllowedOverRemains) && note.is_some_and(|note| note.is_about(evidence.backing)) =>
+        {
             Ok(Decision::Format { because: format!("the operator allowed it over what an interrupted format left ({why})") })
         }
-        Probe::Unknown { why } => {
-            let hint = if state == Some(FormatState::Begun) {
-                "; a format was begun here and interrupted: if nothing else has written to the volume since, `windlass volumes allow-format ID` lets it be formatted"
+        Probe::Unknown { doubt, why } => {
+            let hint = if *doubt == Doubt::Unexplained && note.is_some_and(|note| note.state != FormatState::Finished && note.is_about(evidence.backing)) {
+                "; a format was begun here and interrupted: if nothing else has written to the volume since, \
+                 `windlass volumes allow-format --over-remains ID` lets it be formatted"
             } else {
                 ""
             };
@@ -111,7 +125,7 @@ fn decide_blank(evidence: &Evidence<'_>, state: Option<FormatState>, proof: &str
     if state == Some(FormatState::Finished) {
         return Err(Failure::new(
             Reason::NoProof,
-            format!("the volume was formatted on this node before and is blank now: its data is gone or it is not the same volume; {way_out}"),
+            format!("the volume was formatted or used on this node before and is blank now: its data is gone or it is not the same volume; {way_out}"),
         ));
     }
     if evidence.content == Content::Copy {
@@ -127,7 +141,7 @@ fn refuse_read_only(evidence: &Evidence<'_>) -> Result<Decision, Failure> {
     let found = match evidence.probe {
         Probe::Blank { .. } => "is blank".to_owned(),
         Probe::Holds { what, .. } => format!("holds {what}"),
-        Probe::Unknown { why } => format!("cannot be recognised ({why})"),
+        Probe::Unknown { why, .. } => format!("cannot be recognised ({why})"),
     };
     Err(Failure::new(Reason::HoldsOtherContent, format!("the volume is wanted read-only and {found}, so there is no {} to show", evidence.kind)))
 }
@@ -146,12 +160,15 @@ mod tests {
     fn holds(what: &str, kind: Option<FilesystemKind>) -> Probe {
         Probe::Holds { what: what.into(), kind }
     }
-    fn unknown() -> Probe {
-        Probe::Unknown { why: "read error".into() }
+    fn remains() -> Probe {
+        Probe::Unknown { doubt: Doubt::Unexplained, why: "data that nothing explains".into() }
+    }
+    fn unreadable() -> Probe {
+        Probe::Unknown { doubt: Doubt::Damaged, why: "read error".into() }
     }
 
     fn check(probe: &Probe, content: Content, is_ours: bool, note: Option<(Backing, FormatState)>, writable: Writable) -> Result<bool, Reason> {
-        let note = note.map(|(backing, state)| FormatNote { backing, state, proof: None });
+        let note = note.map(|(backing, state)| FormatNote { backing: Some(backing), state, proof: None });
         let evidence = Evidence { probe, backing: &BACKING, content, is_ours, note: note.as_ref(), kind: FilesystemKind::Ext4, writable, proof: None };
         decide(&evidence).map(|d| matches!(d, Decision::Format { .. })).map_err(|failure| failure.reason)
     }
@@ -165,6 +182,7 @@ mod tests {
         let xfs = holds("xfs", Some(FilesystemKind::Xfs));
         let luks = holds("crypto_LUKS", None);
         let other = Backing::File(BackingFile { inode: 9, ..FILE });
+        let renumbered = Backing::File(BackingFile { device: 9, ..FILE });
         for (probe, content, is_ours, note, writable, want) in [
             (&blank(), Blank, true, None, ReadWrite, Ok(true)),
             (&blank(), Blank, true, None, ReadOnly, Err(Reason::HoldsOtherContent)),
@@ -172,7 +190,7 @@ mod tests {
             (&blank(), Copy, true, None, ReadWrite, Err(Reason::NoProof)),
             (&blank(), Blank, true, Some((BACKING, Begun)), ReadWrite, Ok(true)),
             (&blank(), Blank, true, Some((BACKING, Finished)), ReadWrite, Err(Reason::NoProof)),
-            (&blank(), Blank, true, Some((other.clone(), Finished)), ReadWrite, Ok(true)),
+            (&blank(), Blank, true, Some((other.clone(), Finished)), ReadWrite, Err(Reason::NoProof)),
             (&blank(), Copy, false, Some((BACKING, Allowed)), ReadWrite, Ok(true)),
             (&blank(), Copy, false, Some((other.clone(), Allowed)), ReadWrite, Ok(true)),
             (&ext4, Blank, true, None, ReadWrite, Ok(false)),
@@ -187,13 +205,18 @@ mod tests {
             (&xfs, Blank, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::HoldsOtherContent)),
             (&luks, Blank, true, Some((BACKING, Allowed)), ReadWrite, Err(Reason::HoldsOtherContent)),
             (&luks, Blank, true, Some((BACKING, AllowedOverRemains)), ReadWrite, Err(Reason::HoldsOtherContent)),
-            (&unknown(), Blank, true, None, ReadWrite, Err(Reason::CannotTell)),
-            (&unknown(), Blank, true, Some((BACKING, Allowed)), ReadWrite, Err(Reason::CannotTell)),
-            (&unknown(), Blank, true, Some((BACKING, Finished)), ReadWrite, Err(Reason::CannotTell)),
-            (&unknown(), Blank, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::CannotTell)),
-            (&unknown(), Blank, true, Some((BACKING, AllowedOverRemains)), ReadWrite, Ok(true)),
-            (&unknown(), Blank, true, Some((BACKING, AllowedOverRemains)), ReadOnly, Err(Reason::HoldsOtherContent)),
-            (&unknown(), Blank, true, Some((other, AllowedOverRemains)), ReadWrite, Err(Reason::CannotTell)),
+            (&blank(), Copy, false, Some((other.clone(), AllowedOverRemains)), ReadWrite, Ok(true)),
+            (&blank(), Blank, true, Some((other.clone(), Begun)), ReadWrite, Ok(true)),
+            (&remains(), Blank, true, None, ReadWrite, Err(Reason::CannotTell)),
+            (&remains(), Blank, true, Some((BACKING, Allowed)), ReadWrite, Err(Reason::CannotTell)),
+            (&remains(), Blank, true, Some((BACKING, Finished)), ReadWrite, Err(Reason::CannotTell)),
+            (&remains(), Blank, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::CannotTell)),
+            (&remains(), Blank, true, Some((BACKING, AllowedOverRemains)), ReadWrite, Ok(true)),
+            (&remains(), Blank, true, Some((renumbered, AllowedOverRemains)), ReadWrite, Ok(true)),
+            (&remains(), Blank, true, Some((BACKING, AllowedOverRemains)), ReadOnly, Err(Reason::HoldsOtherContent)),
+            (&remains(), Blank, true, Some((other, AllowedOverRemains)), ReadWrite, Err(Reason::CannotTell)),
+            (&unreadable(), Blank, true, Some((BACKING, AllowedOverRemains)), ReadWrite, Err(Reason::CannotTell)),
+            (&unreadable(), Blank, true, Some((BACKING, Begun)), ReadWrite, Err(Reason::CannotTell)),
         ] {
             let got = check(probe, content, is_ours, note.clone(), writable);
             assert_eq!(got, want, "{probe:?} {content:?} ours={is_ours} note={note:?} {writable:?}");
@@ -203,7 +226,7 @@ mod tests {
     #[test]
     fn a_proof_is_good_for_one_format_that_was_begun() {
         let asked = |noted: Option<&str>, state, proof| {
-            let note = FormatNote { backing: BACKING, state, proof: noted.map(str::to_owned) };
+            let note = FormatNote { backing: Some(BACKING), state, proof: noted.map(str::to_owned) };
             let evidence = Evidence {
                 probe: &blank(),
                 backing: &BACKING,

@@ -35,13 +35,15 @@ pub enum Step {
     },
     /// mkfs on the attached device. The engine sends it only on proof.
     Format(Filesystem),
-    /// Looks whether the file system is clean, and repairs what may be repaired (law 14).
+    /// Looks whether the file system is clean. Starts no program.
     Check {
         /// The file system that is there.
         kind: FilesystemKind,
         /// Read-only: a dirty journal is a failure, nothing is repaired.
         writable: Writable,
     },
+    /// `e2fsck -p` on the attached device. The engine sends it only where `Check` asked for it (law 14).
+    Preen,
     /// Mounts the attached device at a folder that exists, and compares the device after the mount.
     Mount(Mount),
     /// Places the attached device's node at a path, as a file that the step makes.
@@ -167,7 +169,7 @@ impl Step {
             Step::Mount(mount) => Some(Undo::Unmount { volume, place: mount.place.clone(), made: None }),
             Step::PlaceNode(node) => Some(Undo::Unmount { volume, place: node.place.clone(), made: Some(TargetKind::File) }),
             Step::Bind(bind) => Some(Undo::Unmount { volume, place: bind.to.clone(), made: Some(bind.kind) }),
-            Step::Probe { .. } | Step::Format(_) | Step::Check { .. } | Step::Grow { .. } | Step::Refresh => None,
+            Step::Probe { .. } | Step::Format(_) | Step::Check { .. } | Step::Preen | Step::Grow { .. } | Step::Refresh => None,
         }
     }
 
@@ -179,6 +181,7 @@ impl Step {
             Step::Probe { .. } => "probe",
             Step::Format(_) => "format",
             Step::Check { .. } => "check",
+            Step::Preen => "preen",
             Step::Mount(_) => "mount",
             Step::PlaceNode(_) => "place-node",
             Step::Grow { .. } => "grow",
@@ -195,8 +198,10 @@ pub enum Outcome {
     Attached(Device),
     /// Of `Probe`.
     Probed(Probe),
-    /// Of `Format`, `Check`, `Mount`, `PlaceNode`, `Bind`.
+    /// Of `Format`, `Preen`, `Mount`, `PlaceNode`, `Bind`.
     Done,
+    /// Of `Check`: the file system is to be repaired before it is mounted.
+    NeedsPreen,
     /// The world was so already.
     Already,
     /// Of `Grow` and `Refresh`: the size in bytes of what was grown.
@@ -268,11 +273,23 @@ pub enum Probe {
         /// One of the file systems that we mount.
         kind: Option<FilesystemKind>,
     },
-    /// Could not tell: a read failed, or there is data that no format known to us explains.
+    /// Could not tell.
     Unknown {
+        /// What kind of not knowing.
+        doubt: Doubt,
         /// Why.
         why: String,
     },
+}
+
+/// Why a probe cannot tell what is on a device. Only the first can be what an interrupted mkfs left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doubt {
+    /// All that was asked for was read, and no format known to us explains it.
+    Unexplained,
+    /// A read failed, or there is a superblock that cannot be true: a file system may well be there.
+    Damaged,
 }
 
 /// What of a volume the kernel shows, whatever the journal says.

@@ -1,38 +1,23 @@
 //! One driver: the generation that serves, the reason why a later one does not, and what is remembered of it across restarts.
 
 use crate::generation::{DriverSpec, Generation, LoadError, Promise, Workshop};
+use crate::memory::Memory;
+pub use crate::memory::Remembered;
 use crate::process::PluginError;
 use arc_swap::ArcSwapOption;
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use windlass_plan::ids::DriverName;
 use windlass_plan::plugin::NodeInfo;
 
-/// What a driver said of itself and what is advertised of it; kept in /var/lib, so that teardown and Identity work when its plugin is
-/// broken or gone (law 17).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
-    /// The vendor.
-    pub vendor: String,
-    /// `vendor_version` of the generation that served last.
-    pub version: String,
-    /// The interfaces that are advertised.
-    pub exports: Vec<String>,
-    /// Volumes grow while they are in use.
-    pub online_expansion: bool,
-    /// What it last said of this node: NodeGetInfo must not change because a plugin is broken.
-    #[serde(default)]
-    pub node: Option<NodeInfo>,
-}
-
 /// A driver, for as long as the daemon knows its name.
 pub struct Driver {
     name: DriverName,
     workshop: Workshop,
-    memory: PathBuf,
+    memory: Arc<Memory>,
     current: ArcSwapOption<Generation>,
+    // Held for a moment only, and never while anything is done: async code asks too.
     state: Mutex<State>,
     // One load at a time; a later one waits and then finds what it wants already there.
     loading: Mutex<()>,
@@ -40,7 +25,6 @@ pub struct Driver {
 
 struct State {
     spec: Option<DriverSpec>,
-    remembered: Option<Remembered>,
     // What this daemon advertises: fixed by the first generation that serves, until a restart (law 18).
     advertised: Option<Remembered>,
     refused: Option<Refused>,
@@ -86,8 +70,8 @@ impl std::fmt::Debug for Generation {
 impl Driver {
     /// A driver of which nothing is loaded yet. `memory` is the file for [`Remembered`].
     pub fn new(name: DriverName, workshop: Workshop, memory: PathBuf) -> Self {
-        let remembered = std::fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let state = State { spec: None, remembered, advertised: None, refused: None, generations: 0, has_tried: false, reloaded: None };
+        let memory = Memory::open(name.to_string(), memory);
+        let state = State { spec: None, advertised: None, refused: None, generations: 0, has_tried: false, reloaded: None };
         Self { name, workshop, memory, current: ArcSwapOption::empty(), state: Mutex::new(state), loading: Mutex::new(()) }
     }
 
@@ -111,8 +95,8 @@ impl Driver {
 
     /// What is advertised: of this daemon's first generation, or remembered from an earlier daemon.
     pub fn advertised(&self) -> Option<Remembered> {
-        let state = self.lock();
-        state.advertised.clone().or_else(|| state.remembered.clone())
+        let advertised = self.lock().advertised.clone();
+        advertised.or_else(|| self.memory.latest())
     }
 
     /// Loads the component that the specification names now. On a failure the generation that served goes on serving.
@@ -130,12 +114,18 @@ impl Driver {
         };
         let promise = advertised.as_ref().map(|old| Promise { exports: &old.exports, vendor: &old.vendor });
         let loaded = Generation::load(&self.workshop, spec, number, promise);
-        let mut state = self.lock();
-        state.has_tried = true;
         match loaded {
             Ok(generation) => {
                 let generation = Arc::new(generation);
-                self.adopt(&mut state, &generation);
+                let said = said(&generation);
+                self.memory.keep(|old| Some(Remembered { node: old.and_then(|old| old.node.clone()), ..said.clone() }));
+                let mut state = self.lock();
+                // What is advertised stays what the first generation has; the version moves on.
+                state.advertised = Some(match state.advertised.take() {
+                    Some(first) => Remembered { version: said.version, ..first },
+                    None => said,
+                });
+                state.has_tried = true;
                 state.spec = Some(spec.clone());
                 state.refused = None;
                 state.reloaded = Some((SystemTime::now(), began.elapsed()));
@@ -148,6 +138,8 @@ impl Driver {
             }
             Err(error) => {
                 tracing::error!(driver = %self.name, serving = self.current.load().is_some(), "a plugin was refused: {error}");
+                let mut state = self.lock();
+                state.has_tried = true;
                 state.refused = Some(Refused { reason: error.to_string(), at: SystemTime::now(), may_pass: error.may_pass() });
                 if state.spec.is_none() {
                     state.spec = Some(spec.clone());
@@ -184,63 +176,40 @@ impl Driver {
 
     /// Keeps what the plugin said of this node, for the time when it cannot say it.
     pub fn remember_node(&self, node: &NodeInfo) {
-        let mut state = self.lock();
-        let Some(said) = state.remembered.clone().filter(|said| said.node.as_ref() != Some(node)) else { return };
-        self.remember(&mut state, Remembered { node: Some(node.clone()), ..said });
+        self.memory.keep(|old| old.map(|old| Remembered { node: Some(node.clone()), ..old.clone() }));
     }
 
     /// What the plugin last said of this node.
     pub fn remembered_node(&self) -> Option<NodeInfo> {
-        self.lock().remembered.as_ref()?.node.clone()
-    }
-
-    fn remember(&self, state: &mut State, said: Remembered) {
-        if let Err(error) = self.keep(&said) {
-            tracing::warn!(driver = %self.name, %error, "what is known of the driver could not be kept; after a restart with a broken plugin it would be unknown");
-        }
-        state.remembered = Some(said);
+        self.memory.latest()?.node
     }
 
     /// For status.
     pub fn view(&self) -> DriverView {
+        let advertised = self.advertised();
         let state = self.lock();
         DriverView {
             name: self.name.clone(),
             generation: self.current.load_full(),
-            advertised: state.advertised.clone().or_else(|| state.remembered.clone()),
+            advertised,
             refused: state.refused.clone(),
             reloaded: state.reloaded,
             spec: state.spec.clone(),
         }
     }
 
-    fn adopt(&self, state: &mut State, generation: &Generation) {
-        let said = Remembered {
-            vendor: generation.description.vendor.clone(),
-            version: generation.description.version.clone(),
-            exports: generation.inspection.exports.clone(),
-            online_expansion: generation.description.online_expansion,
-            node: state.remembered.as_ref().and_then(|remembered| remembered.node.clone()),
-        };
-        // What is advertised stays what the first generation has; the version moves on.
-        let advertised = match state.advertised.take() {
-            Some(first) => Remembered { version: said.version.clone(), ..first },
-            None => said.clone(),
-        };
-        state.advertised = Some(advertised);
-        if state.remembered.as_ref() != Some(&said) {
-            self.remember(state, said);
-        }
-    }
-
-    fn keep(&self, said: &Remembered) -> std::io::Result<()> {
-        let temporary = self.memory.with_extension("new");
-        std::fs::write(&temporary, serde_json::to_vec_pretty(said)?)?;
-        std::fs::File::open(&temporary)?.sync_all()?;
-        std::fs::rename(&temporary, &self.memory)
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is advertised of a generation, and remembered but for the node.
+fn said(generation: &Generation) -> Remembered {
+    Remembered {
+        vendor: generation.description.vendor.clone(),
+        version: generation.description.version.clone(),
+        exports: generation.inspection.exports.clone(),
+        online_expansion: generation.description.online_expansion,
+        node: None,
     }
 }

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod component;
 pub mod driver;
 pub mod generation;
+mod memory;
 mod places;
 pub mod process;
 pub mod watch;

@@ -10,7 +10,6 @@ use windlass_engine::record::{Record, StrandState, What};
 use windlass_plan::format::{FormatNote, FormatState};
 use windlass_plan::ids::VolumeId;
 use windlass_plan::lower;
-use windlass_plan::step::{Backing, BackingFile};
 
 pub(super) fn status(house: &Arc<House>) -> Status {
     let records = house.records();
@@ -130,23 +129,27 @@ pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &
     })
 }
 
-pub(super) fn allow_format(house: &Arc<House>, driver: Option<&str>, volume: &str) -> Result<(), String> {
+/// Notes the operator's word while no call works on the volume and nothing of it is staged; says what it is.
+pub(super) fn allow_format(house: &Arc<House>, driver: Option<&str>, volume: &str, word: FormatState) -> Result<String, String> {
     let engine = house.engine.as_ref().ok_or("this daemon does not serve the node role")?;
     let served = named(house, driver)?;
     let driver = served.driver.name();
     let volume = VolumeId::parse(volume).map_err(|error| format!("the volume's id {error}"))?;
+    let claimed = served.volume(&volume);
+    let Some(_claim) = house.claims.claim_own(&claimed, "allow-format") else { return Err(format!("a call works on volume {volume}; try again")) };
     if engine.has_record(driver, &volume) {
         return Err(format!("volume {volume} is staged on this node; unstage it first"));
     }
-    let claimed = served.volume(&volume);
-    let Some(_claim) = house.claims.claim_own(&claimed, "allow-format") else { return Err(format!("a call works on volume {volume}; try again")) };
     let key = engine.key(driver, &volume);
-    let text = |failure: windlass_plan::failure::Failure| failure.to_string();
-    let (backing, state) = match engine.notes().read(&key).map_err(text)? {
-        // What an interrupted format left on this very file may be formatted over.
-        Some(note) if matches!(note.state, FormatState::Begun | FormatState::AllowedOverRemains) => (note.backing, FormatState::AllowedOverRemains),
-        // Otherwise the word counts for whatever is behind the volume, as long as that is blank: no identity belongs to it.
-        _ => (Backing::File(BackingFile { device: 0, inode: 0, born_ns: 0 }), FormatState::Allowed),
+    // Of a format that was begun it stays known where it was: only what it left on that very source may be formatted over.
+    let backing = match engine.notes().read(&key).map_err(|failure| failure.to_string())? {
+        Some(note) if note.state != FormatState::Finished => note.backing,
+        _ => None,
     };
-    engine.notes().write(&key, &FormatNote { backing, state, proof: None }).map_err(text)
+    if word == FormatState::AllowedOverRemains && backing.is_none() {
+        return Err(format!("no format of volume {volume} was begun on this node and interrupted, so nothing on it is what one left"));
+    }
+    engine.notes().write(&key, &FormatNote { backing, state: word, proof: None }).map_err(|failure| failure.to_string())?;
+    let also = if word == FormatState::AllowedOverRemains { ", or holds data that no known format explains" } else { "" };
+    Ok(format!("volume {volume} may be formatted at its next stage for writing, if it is blank then{also}"))
 }

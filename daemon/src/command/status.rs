@@ -100,11 +100,9 @@ fn table(status: &Status) -> anyhow::Result<()> {
     print_table(&["VOLUME", "STATE", "DEVICE", "SIZE", "AS", "STAGED AT", "PUBLISHED AT"], rows)
 }
 
-/// Notes that a blank volume may be formatted once.
-pub(crate) fn allow_format(from: &Ask, driver: Option<String>, volume: String) -> anyhow::Result<()> {
-    let text = format!("volume {volume} may be formatted at its next stage, if it is blank then");
-    ask::<serde_json::Value>(from, &Question::AllowFormat { driver, volume })?;
-    print(&text)
+/// Notes that a volume may be formatted once, and prints what was noted.
+pub(crate) fn allow_format(from: &Ask, question: &Question) -> anyhow::Result<()> {
+    print(&ask::<String>(from, question)?)
 }
 
 fn words(state: DriverState) -> &'static str {

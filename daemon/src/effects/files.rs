@@ -80,6 +80,7 @@ impl Folder {
         if let Some(file) = self.stat(name)? {
             return Ok(EffectAnswer::Created { file, is_new: false });
         }
+        self.refuse_more_than_there_is(size)?;
         let temporary = nix::fcntl::openat(&self.fd, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600));
         let file: File = temporary.map_err(|errno| failed("make a file", errno.into()))?.into();
         file.set_len(size).map_err(|error| failed("size a file", error))?;
@@ -110,6 +111,7 @@ impl Folder {
         };
         let now = file.metadata().map_err(|error| failed("look at a file", error))?.len();
         if now < size {
+            self.refuse_more_than_there_is(size - now)?;
             file.set_len(size).map_err(|error| failed("grow a file", error))?;
             file.sync_all().map_err(|error| failed("flush a file", error))?;
         }
@@ -170,10 +172,25 @@ impl Folder {
         Ok(files)
     }
 
+    /// Files are sparse, and what others were promised is not subtracted; but what could not even hold this one alone is refused.
+    fn refuse_more_than_there_is(&self, wanted: u64) -> Result<(), EffectError> {
+        let (available, _) = self.free()?;
+        if wanted > available {
+            return Err(refuse(RefusalKind::Exhausted, format!("{wanted} bytes are wanted, and the folder's file system has {available} left")));
+        }
+        Ok(())
+    }
+
     fn room(&self) -> Result<EffectAnswer, EffectError> {
+        let (available, total) = self.free()?;
+        Ok(EffectAnswer::Room { available, total })
+    }
+
+    /// Bytes available and in all.
+    fn free(&self) -> Result<(u64, u64), EffectError> {
         let stat = nix::sys::statvfs::fstatvfs(self.fd.as_fd()).map_err(|errno| failed("look for room", errno.into()))?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
-        Ok(EffectAnswer::Room { available: bytes(stat.blocks_available()), total: bytes(stat.blocks()) })
+        Ok((bytes(stat.blocks_available()), bytes(stat.blocks())))
     }
 
     /// Opens a plain file in the folder: no link, no other file system, nothing but what we made.
@@ -258,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn whoever_opens_a_file_while_it_is_deleted_kills_nobody() {
+        use std::os::unix::fs::OpenOptionsExt;
+        let (dir, folder) = folder();
+        create(&folder, "a", 4096).unwrap();
+        let file = folder.open_file("a", OFlag::O_RDWR).unwrap().unwrap();
+        assert!(!windlass_linux::is_open_elsewhere(&file).unwrap());
+        let refused = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(dir.path().join("a")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn listing_goes_on_after_a_name_and_sees_plain_files_alone() {
         let (dir, folder) = folder();
         for name in ["c", "a", "b"] {
@@ -293,6 +321,17 @@ mod tests {
         }
         assert_eq!(names, (0..400).map(|n| format!("f{n:03}")).collect::<Vec<_>>());
         assert!(pages > 1);
+    }
+
+    #[test]
+    fn more_than_there_is_is_promised_to_nobody() {
+        let (_dir, folder) = folder();
+        let Ok(EffectAnswer::Room { available, .. }) = folder.perform(FilesVerb::Room) else { panic!() };
+        let too_much = available * 2;
+        assert_eq!(create(&folder, "a", too_much).unwrap_err().kind, RefusalKind::Exhausted);
+        assert_eq!(folder.perform(FilesVerb::Stat { name: "a".into() }).unwrap(), EffectAnswer::File(None));
+        create(&folder, "a", 4096).unwrap();
+        assert_eq!(folder.perform(FilesVerb::Grow { name: "a".into(), size: too_much }).unwrap_err().kind, RefusalKind::Exhausted);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use tonic::{Request, Response, Status};
 use windlass_csi::v1::controller_server::Controller;
 use windlass_csi::{from_proto, to_proto, v1};
 
+/// What a driver lacks that exports no `publishing`.
+const PUBLISHING: &str = "publishing to nodes: the volumes of this driver need none";
+
 /// The Controller service of one driver. What is not here answers UNIMPLEMENTED.
 pub(crate) struct ControllerService(pub(crate) Arc<Served>);
 
@@ -40,6 +43,7 @@ impl Controller for ControllerService {
         request: Request<v1::ControllerPublishVolumeRequest>,
     ) -> Result<Response<v1::ControllerPublishVolumeResponse>, Status> {
         let until = until(&self.0, &request);
+        self.0.require("publishing", PUBLISHING).await?;
         let call = from_proto::publish_to_node(request.into_inner()).map_err(Refused::from)?;
         let key = self.0.volume(&call.request.volume);
         match self.0.run("ControllerPublishVolume", key, until, call, story::controller_publish::publish).await? {
@@ -53,6 +57,7 @@ impl Controller for ControllerService {
         request: Request<v1::ControllerUnpublishVolumeRequest>,
     ) -> Result<Response<v1::ControllerUnpublishVolumeResponse>, Status> {
         let until = until(&self.0, &request);
+        self.0.require("publishing", PUBLISHING).await?;
         let Some(call) = unless_nothing(from_proto::unpublish_from_node(request.into_inner()))? else {
             return Ok(Response::new(v1::ControllerUnpublishVolumeResponse {}));
         };

@@ -20,7 +20,7 @@ pub(crate) fn delete(served: &Served, request: Call<DeleteVolume>, _: &mut Claim
     if let Some(engine) = &served.house.engine
         && let Err(error) = engine.notes().forget(&engine.key(served.driver.name(), &volume))
     {
-        tracing::warn!(%volume, %error, "the volume is deleted, its format note is not; it says nothing about another volume");
+        tracing::warn!(%volume, %error, "the volume is deleted, its format note is not: a new volume of this id is formatted on this node only if the operator allows it");
     }
     Ok(Answer::Done)
 }

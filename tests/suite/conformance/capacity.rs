@@ -54,6 +54,18 @@ fn plugin_a_volume_of_one_node_is_made_where_the_topology_allows_it() {
 }
 
 #[test]
+fn plugin_a_volume_larger_than_all_that_is_left_is_not_promised() {
+    let daemon = Daemon::start();
+    let available = daemon.get_capacity(GetCapacityRequest::default()).unwrap().available_capacity;
+    let mib = (available >> 20) * 2;
+    let (capability, name) = (mount(Mode::SingleNodeWriter), "large");
+    row("CreateVolume/RESOURCE_EXHAUSTED").refuses(daemon.create_volume(Volume::create_request(name, &capability, mib)), "left");
+    assert_eq!(std::fs::read_dir(daemon.path("volumes")).unwrap().count(), 0);
+    // The same name, asked for in a size that there is.
+    daemon.create_volume(Volume::create_request(name, &capability, 16)).unwrap();
+}
+
+#[test]
 fn plugin_the_node_says_what_it_serves() {
     let daemon = Daemon::start();
     let row = row("NodeGetCapabilities/idempotent");

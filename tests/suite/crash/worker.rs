@@ -1,7 +1,7 @@
 //! A worker killed at each call to the kernel by which it changes something: UNAVAILABLE, and the next call, or its opposite,
 //! converges.
 
-use super::{Next, Publish, Stage, Unpublish, Unstage, Verb, converge, file_system, prepare, raw, take_down};
+use super::{Content, Next, Publish, Stage, Unpublish, Unstage, Verb, converge, file_system, prepare, raw, take_down};
 use harness::{Daemon, eventually};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -56,6 +56,7 @@ fn tracer_of(pid: &str) -> Option<String> {
 }
 
 fn sweep(verb: Verb, capability: &VolumeCapability, needed: &[&str]) {
+    let content = if verb == Stage { Content::Nothing } else { Content::Data };
     let daemon = Daemon::start();
     let mut deaths = Vec::new();
     for call in CALLS {
@@ -64,7 +65,7 @@ fn sweep(verb: Verb, capability: &VolumeCapability, needed: &[&str]) {
             nth += 1;
             let next = if nth % 2 == 0 { Next::Opposite } else { Next::Same };
             let what = format!("{verb:?}, worker killed at {call} {nth}, then {next:?}");
-            let volume = prepare(&daemon, &format!("{call}-{nth}").replace('_', "-"), capability, verb);
+            let volume = prepare(&daemon, &format!("{call}-{nth}").replace('_', "-"), capability, verb, content);
             let ambush = Ambush::lay(&daemon, call, nth);
             let answer = verb.call(&daemon, &volume);
             drop(ambush);
@@ -73,7 +74,7 @@ fn sweep(verb: Verb, capability: &VolumeCapability, needed: &[&str]) {
             }
             let last = if next == Next::Same { verb } else { verb.opposite() };
             converge(&what, &daemon, || last.call(&daemon, &volume));
-            take_down(&daemon, &volume, last, verb != Stage, &what);
+            take_down(&daemon, &volume, last, content, &what);
             if answer.is_ok() {
                 break;
             }

@@ -21,6 +21,8 @@ const THE_FILE: INodeNo = INodeNo(2);
 /// What does not answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Hang {
+    /// Writing.
+    Writes,
     /// Reading, writing and flushing.
     Data,
     /// Reading, writing and flushing, beginning with the n-th flush.
@@ -135,19 +137,21 @@ struct OneFile {
 }
 
 impl OneFile {
+    fn written(&self, reply: impl FnOnce() + Send + 'static) {
+        self.answer(|_| true, reply);
+    }
+
     fn data(&self, reply: impl FnOnce() + Send + 'static) {
-        let mut state = self.shared.lock();
-        if state.hang.is_some() {
-            state.held.push(Box::new(reply));
-        } else {
-            drop(state);
-            reply();
-        }
+        self.answer(|hang| hang != Hang::Writes, reply);
     }
 
     fn other(&self, reply: impl FnOnce() + Send + 'static) {
+        self.answer(|hang| hang == Hang::Everything, reply);
+    }
+
+    fn answer(&self, is_held_by: impl FnOnce(Hang) -> bool, reply: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
-        if state.hang == Some(Hang::Everything) {
+        if state.hang.is_some_and(is_held_by) {
             state.held.push(Box::new(reply));
         } else {
             drop(state);
@@ -265,7 +269,7 @@ impl Filesystem for OneFile {
 
     fn write(&self, _: &Request, _: INodeNo, _: FileHandle, offset: u64, data: &[u8], _: WriteFlags, _: OpenFlags, _: Option<LockOwner>, reply: ReplyWrite) {
         let (file, data) = (self.file.clone(), data.to_owned());
-        self.data(move || match file.write_all_at(&data, offset) {
+        self.written(move || match file.write_all_at(&data, offset) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(error.into()),
         });

@@ -5,7 +5,7 @@
 
 use super::superblock::{Ext, Implausible, Xfs};
 use windlass_plan::capability::FilesystemKind;
-use windlass_plan::step::Probe;
+use windlass_plan::step::{Doubt, Probe};
 
 /// What was read of a device.
 pub(crate) struct Regions {
@@ -88,7 +88,11 @@ pub(crate) fn recognise(regions: &Regions) -> Option<Probe> {
                 found.push(name);
                 kind = its_kind;
             }
-            Err(implausible) => return Some(Probe::Unknown { why: implausible.to_string() }),
+            Err(implausible) => {
+                // A superblock that says so itself, with a checksum that is right, is the beginning of a format and no damage.
+                let doubt = if implausible == Implausible::InProgress { Doubt::Unexplained } else { Doubt::Damaged };
+                return Some(Probe::Unknown { doubt, why: implausible.to_string() });
+            }
         }
     }
     let head = regions.head.as_slice();
@@ -189,7 +193,7 @@ mod tests {
                 assert_eq!(kind, None);
                 Some(what)
             }
-            Probe::Unknown { why } => Some(format!("unknown: {why}")),
+            Probe::Unknown { why, .. } => Some(format!("unknown: {why}")),
             Probe::Blank { .. } => panic!("a signature is no proof of blankness"),
         }
     }

@@ -146,9 +146,6 @@ impl Xfs {
         if !is_power(block_size, 512, 65536) || !is_power(sector, 512, 32768) || group_blocks == 0 || groups == 0 || blocks == 0 {
             return Err(Implausible::Geometry("xfs"));
         }
-        if head[126] != 0 {
-            return Err(Implausible::InProgress);
-        }
         let is_v5 = be16(head, 100) & 0xF == 5;
         if is_v5 {
             let Some(block) = head.get(..sector as usize) else { return Err(Implausible::Geometry("xfs")) };
@@ -157,6 +154,9 @@ impl Xfs {
             if u64::from(!crc32c(!0, &blanked)) != le32(head, 224) {
                 return Err(Implausible::Checksum("xfs"));
             }
+        }
+        if head[126] != 0 {
+            return Err(Implausible::InProgress);
         }
         fits("xfs", blocks, block_size, device)?;
         Ok(Self {

@@ -71,22 +71,22 @@ fn loop_data_that_nothing_explains_is_neither_blank_nor_known() {
     for (name, at, bytes) in [("text", 5 * MIB, &b"somebody's data"[..]), ("zeros", 0, &[0; 4096])] {
         let volume = bench.volume(name, 16 * MIB);
         write(&volume, at, bytes);
-        let Probe::Unknown { why } = probe_of(&volume) else { panic!("{name}") };
+        let Probe::Unknown { why, .. } = probe_of(&volume) else { panic!("{name}") };
         assert_eq!(why, format!("there is data from byte {at} on, and it is no format that we know"));
     }
     // An ext4 cut short, and one with a byte turned round.
     let short = bench.volume("short", 64 * MIB);
     run("mkfs.ext4", &["-Fq", short.file().to_str().unwrap()]);
     OpenOptions::new().write(true).open(short.file()).unwrap().set_len(32 * MIB).unwrap();
-    assert!(matches!(probe_of(&short), Probe::Unknown { why } if why.contains("larger than the device")));
+    assert!(matches!(probe_of(&short), Probe::Unknown { why, .. } if why.contains("larger than the device")));
     let turned = bench.volume("turned", 64 * MIB);
     run("mkfs.ext4", &["-Fq", turned.file().to_str().unwrap()]);
     write(&turned, 1024 + 0x78, b"X");
-    assert!(matches!(probe_of(&turned), Probe::Unknown { why } if why.contains("checksum")));
+    assert!(matches!(probe_of(&turned), Probe::Unknown { why, .. } if why.contains("checksum")));
     let turned = bench.volume("turned-xfs", 320 * MIB);
     run("mkfs.xfs", &["-qf", turned.file().to_str().unwrap()]);
     write(&turned, 108, b"X");
-    assert!(matches!(probe_of(&turned), Probe::Unknown { why } if why.contains("checksum")));
+    assert!(matches!(probe_of(&turned), Probe::Unknown { why, .. } if why.contains("checksum")));
 }
 
 #[test]
@@ -131,7 +131,8 @@ fn loop_damage_is_preened_or_refused() {
     let mut lease = flagged.lease();
     flagged.attached(&mut lease, Writable::ReadWrite);
     assert_eq!(reason(lease.apply(&check(Writable::ReadOnly))), Reason::NeedsRepair);
-    assert_eq!(lease.apply(&check(Writable::ReadWrite)), Ok(Outcome::Done));
+    assert_eq!(lease.apply(&check(Writable::ReadWrite)), Ok(Outcome::NeedsPreen));
+    assert_eq!(lease.apply(&Step::Preen), Ok(Outcome::Done));
     assert_eq!(lease.apply(&check(Writable::ReadWrite)), Ok(Outcome::Already));
     assert_eq!(lease.apply(&mount(&staging, FilesystemKind::Ext4, Writable::ReadWrite)), Ok(Outcome::Done));
     flagged.gone(lease, &[(&staging, None)]);
@@ -141,7 +142,7 @@ fn loop_damage_is_preened_or_refused() {
     marked(&broken, &["set_super_value state 3", "set_inode_field <2> mode 0"]);
     let mut lease = broken.lease();
     broken.attached(&mut lease, Writable::ReadWrite);
-    let refused = lease.apply(&check(Writable::ReadWrite)).unwrap_err();
+    let refused = lease.apply(&Step::Preen).unwrap_err();
     assert!(refused.reason == Reason::NeedsRepair && refused.text.contains("e2fsck -p /dev/loop") && refused.text.contains("exit status: 4"), "{refused}");
     broken.gone(lease, &[]);
 
@@ -185,4 +186,27 @@ fn loop_what_cannot_be_formatted_is_left_as_it_is() {
     assert_eq!(reason(lease.apply(&format(FilesystemKind::Ext4))), Reason::Incompatible);
     assert!(matches!(probed(&mut lease), Probe::Blank { .. }));
     small.gone(lease, &[]);
+}
+
+#[test]
+fn loop_an_ext4_that_finds_an_error_stops_writing_whatever_its_superblock_says() {
+    let bench = Bench::new();
+    let staging = bench.folder("staging");
+    let volume = bench.volume("volume", 64 * MIB);
+    let mut lease = volume.lease();
+    volume.attached(&mut lease, Writable::ReadWrite);
+    lease.apply(&Step::Format(Filesystem { kind: FilesystemKind::Ext4, label: None })).unwrap();
+    let file = volume.file();
+    let file = file.to_str().unwrap();
+    assert!(run("dumpe2fs", &["-h", file]).lines().any(|line| line.starts_with("Errors behavior:") && line.ends_with("Remount read-only")));
+    volume.gone(lease, &[]);
+    run("tune2fs", &["-e", "panic", file]);
+    let mut lease = volume.lease();
+    volume.attached(&mut lease, Writable::ReadWrite);
+    assert_eq!(lease.apply(&mount(&staging, FilesystemKind::Ext4, Writable::ReadWrite)), Ok(Outcome::Done));
+    let at = bench.at(&staging);
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.contains(at.to_str().unwrap())).unwrap();
+    assert!(line.split([' ', ',']).any(|option| option == "errors=remount-ro"), "{line}");
+    volume.gone(lease, &[(&staging, None)]);
 }

@@ -58,6 +58,46 @@ fn loop_a_foreign_mount_over_ours_is_reported_and_ours_goes_when_it_is_gone() {
     volume.gone(lease, &[]);
 }
 
+/// Looking and placing are two system calls: what comes in between is only seen afterwards.
+#[test]
+fn loop_two_volumes_at_one_target_at_one_moment_do_not_lie_on_each_other() {
+    let bench = Bench::new();
+    let target = bench.folder("pods").join("target");
+    let start = std::sync::Barrier::new(2);
+    let volumes = ["one", "other"].map(|name| (bench.volume(name, 64 * MIB), bench.folder(&format!("staging-{name}"))));
+    let mut leases = volumes.each_ref().map(|(volume, staging)| {
+        let mut lease = volume.lease();
+        volume.staged(&mut lease, Ext4, staging);
+        lease
+    });
+    for round in 0..400 {
+        let published = std::thread::scope(|scope| {
+            let calls = leases.each_mut().map(|lease| lease).into_iter().zip(&volumes).map(|(lease, (volume, staging))| {
+                let (start, target) = (&start, &target);
+                scope.spawn(move || {
+                    start.wait();
+                    let answer = lease.apply(&bind(staging, target, TargetKind::Folder, Writable::ReadWrite));
+                    if answer.is_err() {
+                        // As the engine does after every failure. The other's mount is not ours to remove the folder from under.
+                        let _ = lease.undo(&volume.unmount(target, None));
+                    }
+                    answer.is_ok()
+                })
+            });
+            let calls: Vec<_> = calls.collect();
+            calls.into_iter().map(|call| call.join().unwrap()).filter(|is_ok| *is_ok).count()
+        });
+        assert_eq!((published, mounts(&bench.at(&target)).len()), (1, 1), "in round {round}");
+        for (lease, (volume, _)) in leases.iter_mut().zip(&volumes) {
+            lease.undo(&volume.unmount(&target, Some(TargetKind::Folder))).unwrap();
+        }
+        assert!(!bench.at(&target).exists());
+    }
+    for (lease, (volume, staging)) in leases.into_iter().zip(&volumes) {
+        volume.gone(lease, &[(staging, None)]);
+    }
+}
+
 #[test]
 fn loop_mounts_stacked_on_one_target_go_all_and_nothing_in_them_is_lost() {
     let bench = Bench::new();

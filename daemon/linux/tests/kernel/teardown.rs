@@ -58,6 +58,19 @@ fn loop_a_device_in_use_is_not_detached_and_loses_nothing() {
 }
 
 #[test]
+fn loop_a_device_that_another_lies_on_is_not_detached_and_the_other_is_named() {
+    let bench = Bench::new();
+    let volume = bench.volume("volume", 16 * MIB);
+    let mut lease = volume.lease();
+    let name = volume.attached(&mut lease, Writable::ReadWrite).name;
+    let upper = run("losetup", &["-f", "--show", &format!("/dev/{name}")]);
+    let refused = lease.undo(&volume.detach()).unwrap_err();
+    run("losetup", &["-d", upper.trim()]);
+    assert!(refused.reason == Reason::InUse && refused.text.contains(&format!("{} lies on it", upper.trim())), "{refused}");
+    volume.gone(lease, &[]);
+}
+
+#[test]
 fn loop_a_mount_in_use_is_not_taken_away_by_force() {
     let bench = Bench::new();
     let volume = bench.volume("volume", 64 * MIB);

@@ -33,7 +33,7 @@ const LIBRARIES: [&str; 9] =
 
 /// Nothing to write, and nothing to read but [`LIBRARIES`]; no signal to anybody outside. The network stays open.
 pub(super) fn libraries() -> Result<Option<String>, RulesetError> {
-    beneath(&LIBRARIES, AccessFs::from_read(NEWEST).into())
+    beneath(&LIBRARIES, AccessFs::from_read(NEWEST))
 }
 
 fn beneath(paths: &[&str], rights: BitFlags<AccessFs>) -> Result<Option<String>, RulesetError> {

@@ -1,0 +1,84 @@
+//! `windlass dev`: everything in one folder, and nothing left when it ends.
+
+use harness::{DRIVER, Endpoint, Volume, devices_beneath, eventually, mount_as, mounts_beneath};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use windlass_csi::v1::volume_capability::access_mode::Mode;
+
+/// A running `windlass dev` in a folder of its own.
+struct Dev {
+    folder: tempfile::TempDir,
+    child: Child,
+    endpoint: Endpoint,
+}
+
+impl Dev {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("wldev").tempdir_in("/var/tmp").unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(harness::binary());
+        command.args(["dev", "--dir"]).arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().unwrap();
+        let endpoint = Endpoint::new(folder.path(), DRIVER);
+        eventually("a ready driver", || matches!(endpoint.probe(), Ok(true)).then_some(()));
+        Self { folder, child, endpoint }
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        harness::clean(self.folder.path());
+    }
+}
+
+#[test]
+fn loop_dev_leaves_nothing_whoever_calls_while_it_ends() {
+    let mut dev = Dev::start();
+    let (is_over, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
+    let status = std::thread::scope(|scope| {
+        let endpoint = dev.endpoint.clone();
+        let capability = mount_as("ext4", Mode::SingleNodeWriter, &[]);
+        let volumes: Vec<Volume> = (0..4).map(|n| Volume::create(&endpoint, &format!("v{n}"), capability.clone(), 16).unwrap()).collect();
+        for volume in volumes {
+            let (endpoint, is_over, rounds) = (endpoint.clone(), &is_over, &rounds);
+            scope.spawn(move || {
+                // The last of these calls find nobody there; what counts is what the daemon leaves.
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = volume.stage(&endpoint);
+                    let _ = volume.publish(&endpoint, 0);
+                    let _ = volume.unpublish(&endpoint, 0);
+                    let _ = volume.unstage(&endpoint);
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        eventually("a few rounds", || (rounds.load(Ordering::Relaxed) > 8).then_some(()));
+        let status = dev.end();
+        is_over.store(true, Ordering::Relaxed);
+        status
+    });
+    let log = std::fs::read_to_string(dev.folder.path().join("log")).unwrap();
+    assert!(status.success(), "{status}\n{log}");
+    assert_eq!((mounts_beneath(dev.folder.path()), devices_beneath(dev.folder.path())), (Vec::new(), Vec::new()), "{log}");
+}
+
+#[test]
+fn loop_dev_names_what_it_cannot_take_down() {
+    let mut dev = Dev::start();
+    let volume = Volume::create(&dev.endpoint, "v", mount_as("ext4", Mode::SingleNodeWriter, &[]), 16).unwrap();
+    volume.stage(&dev.endpoint).unwrap();
+    let in_use = std::fs::File::create(format!("{}/open", volume.staging)).unwrap();
+    let status = dev.end();
+    let log = std::fs::read_to_string(dev.folder.path().join("log")).unwrap();
+    assert!(!status.success() && log.contains("this is left") && log.contains(&volume.id()), "{status}\n{log}");
+    drop(in_use);
+}
