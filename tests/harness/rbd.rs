@@ -21,6 +21,7 @@ pub fn driver_file(cluster: &Cluster) -> String {
 /// Gives a daemon the driver, and waits until it is ready.
 #[track_caller]
 pub fn serve(daemon: &GuestDaemon, cluster: &Cluster) -> Endpoint {
+    daemon.lend_code("rbd");
     daemon.write_driver(RBD_DRIVER, &driver_file(cluster));
     daemon.wait_ready(RBD_DRIVER);
     daemon.driver(RBD_DRIVER)
