@@ -53,5 +53,9 @@ lint: ## formatting, clippy, dependencies, the shape of the tree
 bench: release ## measure: plugin calls, reloads, memory, stages; prints ratios
 	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/release/windlass-bench
 
+bench-rbd: release ## measure on a real Ceph cluster, beside bare system calls and beside programs
+	@tools/setup vm
+	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/release/windlass-bench rbd
+
 install: release ## put the binary into /usr/local/bin
 	@install -m 0755 $(RELEASE) /usr/local/bin/windlass
