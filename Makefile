@@ -12,7 +12,7 @@ GUESTS := $(CACHE)/components
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(abspath $(TARGET))/release/windlass
 
-.PHONY: help setup setup-vm guests build release demo test test-vm lint bench install
+.PHONY: help setup setup-vm guests build release demo demo-rbd test test-vm lint bench bench-rbd install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -35,6 +35,10 @@ release: guests ## build the daemon as it is shipped
 demo: build ## show its main job, step by step, on real devices
 	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/debug/windlass-demo
 
+demo-rbd: build ## show the same on a real Ceph cluster, with a node in a virtual machine
+	@tools/setup vm
+	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/debug/windlass-demo rbd
+
 test: ## run every tier: unit, plugin_, loop_, and the short part of vm_
 	@tools/setup test
 	tools/test $(GUESTS)
@@ -49,6 +53,10 @@ lint: guests ## formatting, clippy, dependencies
 
 bench: release ## measure: plugin calls, reloads, memory, stages; prints ratios
 	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/release/windlass-bench
+
+bench-rbd: release ## measure on a real Ceph cluster, beside bare system calls and beside programs
+	@tools/setup vm
+	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/release/windlass-bench rbd
 
 install: release ## put the binary into /usr/local/bin
 	@install -m 0755 $(RELEASE) /usr/local/bin/windlass

@@ -1,5 +1,7 @@
 //! `make bench`: figures of one run on this machine. Times are compared as ratios of things done in turn; counts and sizes are exact.
+//! `make bench-rbd`: the same of images of a Ceph cluster, in a virtual machine.
 
+mod rbd;
 mod sample;
 
 use harness::{DRIVER, Daemon, Setup, Volume, component, mount_as};
@@ -12,6 +14,17 @@ use windlass_csi::v1::node_client::NodeClient;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
 
 fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => files(),
+        ["rbd"] => rbd::run(rbd::Form::Table),
+        ["rbd", "-o", "json"] => rbd::run(rbd::Form::Json),
+        ["rbd-in-guest"] => rbd::in_guest(),
+        _ => anyhow::bail!("windlass-bench, windlass-bench rbd, or windlass-bench rbd -o json"),
+    }
+}
+
+fn files() -> anyhow::Result<()> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "the bench attaches and mounts: run it as root");
     println!("{:<66} {:>10} {:>10} {:>8}", "", "p50", "p99", "ratio");
     start()?;

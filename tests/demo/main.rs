@@ -1,5 +1,6 @@
-//! `make demo`: the daemon's main job on this machine's real kernel, told step by step.
+//! `make demo`: the daemon's main job on this machine's real kernel, told step by step. `make demo-rbd`: the same for images of a Ceph cluster.
 
+mod rbd;
 mod told;
 
 use harness::{Daemon, Volume, component, devices_beneath, eventually, mount_as, mounts_beneath};
@@ -14,11 +15,15 @@ use windlass_csi::v1;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
 
 fn main() -> ExitCode {
-    if !nix::unistd::geteuid().is_root() || !std::path::Path::new("/dev/loop-control").exists() {
-        eprintln!("the demo attaches and mounts real devices: it needs root and /dev/loop-control");
-        return ExitCode::FAILURE;
+    match std::env::args().nth(1).as_deref() {
+        None => ended(files()),
+        Some("rbd") => ended(rbd::tell()),
+        Some(other) => ended(Err(Status::invalid_argument(format!("there is no demo called {other}; there is one without a name, and `rbd`")))),
     }
-    match tell() {
+}
+
+fn ended(told: Result<(), Status>) -> ExitCode {
+    match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(status) => {
             eprintln!("\nthe demo failed: {:?}: {}", status.code(), status.message());
@@ -27,7 +32,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn tell() -> Result<(), Status> {
+fn files() -> Result<(), Status> {
+    if !nix::unistd::geteuid().is_root() || !std::path::Path::new("/dev/loop-control").exists() {
+        return Err(Status::failed_precondition("the demo attaches and mounts real devices: it needs root and /dev/loop-control"));
+    }
     println!("Windlass: one daemon a node, every vendor's storage logic a sandboxed WebAssembly component.");
     println!("Everything below happens on this machine's kernel: real loop devices, real file systems, real kill -9.");
 

@@ -1,7 +1,9 @@
 //! How the demo is printed: scenes, steps with their times, and what the kernel says, set in.
 
+use std::io::{IsTerminal, Write};
 use std::process::Command;
-use std::time::Instant;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 use tonic::Status;
 
 /// A heading.
@@ -45,4 +47,23 @@ pub(crate) fn indent(text: &str) {
 /// An error of the machine as an error of the story.
 pub(crate) fn io(error: std::io::Error) -> Status {
     Status::internal(error.to_string())
+}
+
+/// Does something that takes a while, and shows on a terminal that it goes on.
+pub(crate) fn waiting<T>(what: &str, deed: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let (is_over, over) = std::sync::mpsc::channel::<()>();
+    let result = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while std::io::stdout().is_terminal() && over.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
+                print!("\r   {:>7.1} s ...\r", began.elapsed().as_secs_f64());
+                let _ = std::io::stdout().flush();
+            }
+        });
+        let result = deed();
+        drop(is_over);
+        result
+    });
+    println!("   {:>7.1} s   {what}", began.elapsed().as_secs_f64());
+    result
 }

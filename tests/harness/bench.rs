@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-/// A cluster of one OSD and a machine on its network. Nobody drops it: its programs and its folder go with the process.
+/// A cluster of one OSD and a machine on its network. Nobody drops that of a test run: its programs and its folder go with the process.
 pub struct Bench {
     /// The cluster.
     pub cluster: Cluster,
@@ -21,7 +21,7 @@ pub struct Bench {
 #[track_caller]
 pub fn bench() -> &'static Bench {
     static BENCH: OnceLock<std::result::Result<Bench, String>> = OnceLock::new();
-    match BENCH.get_or_init(|| start().map_err(|error| format!("{error:#}"))) {
+    match BENCH.get_or_init(|| Bench::start().map_err(|error| format!("{error:#}"))) {
         Ok(bench) => bench,
         Err(error) => panic!("the bench of the vm_ tests does not start: {error}"),
     }
@@ -35,17 +35,20 @@ pub fn node2() -> &'static Arc<Vm> {
     started.as_ref().unwrap_or_else(|error| panic!("the second machine does not start: {error}"))
 }
 
-fn start() -> Result<Bench> {
-    require()?;
-    let begun = Instant::now();
-    let network = Network::new()?;
-    let (cluster, vm) = std::thread::scope(|scope| {
-        let vm = scope.spawn(|| Vm::start(&network, "node1"));
-        (Cluster::start(&network, 1), vm.join().expect("no panic"))
-    });
-    let bench = Bench { cluster: cluster?, node1: Arc::new(vm?) };
-    tell(&format!("cluster and node1 together in {:.1} s", begun.elapsed().as_secs_f64()));
-    Ok(bench)
+impl Bench {
+    /// Starts one that is the caller's own, and ends when it is dropped.
+    pub fn start() -> Result<Self> {
+        require()?;
+        let begun = Instant::now();
+        let network = Network::new()?;
+        let (cluster, vm) = std::thread::scope(|scope| {
+            let vm = scope.spawn(|| Vm::start(&network, "node1"));
+            (Cluster::start(&network, 1), vm.join().expect("no panic"))
+        });
+        let bench = Self { cluster: cluster?, node1: Arc::new(vm?) };
+        tell(&format!("cluster and node1 together in {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(bench)
+    }
 }
 
 /// Says in one line what a `vm_` test needs and this machine lacks.
@@ -59,7 +62,17 @@ pub fn require() -> Result<()> {
     vm::image::kernel().map(drop)
 }
 
+static TELLER: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Has somebody else say what the bench is at; for programs that are read by people.
+pub fn told_by(teller: fn(&str)) {
+    let _ = TELLER.set(teller);
+}
+
 /// A line on standard error, past the test runner's capture: what the bench costs is seen in every run.
 pub(crate) fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "vm_ bench: {line}");
+    match TELLER.get() {
+        Some(teller) => teller(line),
+        None => drop(writeln!(std::io::stderr(), "vm_ bench: {line}")),
+    }
 }

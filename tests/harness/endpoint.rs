@@ -21,7 +21,7 @@ pub(crate) struct Guest {
 }
 
 impl Endpoint {
-    /// Of a daemon in that folder.
+    /// A driver of the daemon on this machine whose folder this is.
     pub fn new(folder: &Path, driver: &str) -> Self {
         Self { folder: folder.to_owned(), driver: driver.to_owned(), guest: None }
     }

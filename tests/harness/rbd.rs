@@ -21,6 +21,7 @@ pub fn driver_file(cluster: &Cluster) -> String {
 /// Gives a daemon the driver, and waits until it is ready.
 #[track_caller]
 pub fn serve(daemon: &GuestDaemon, cluster: &Cluster) -> Endpoint {
+    daemon.lend_code("rbd");
     daemon.write_driver(RBD_DRIVER, &driver_file(cluster));
     daemon.wait_ready(RBD_DRIVER);
     daemon.driver(RBD_DRIVER)
@@ -51,7 +52,11 @@ impl RbdVolume {
 
     /// Makes a volume in the pool `rbd` as the cluster's administrator, and its folders on the node.
     pub fn create(node: &Endpoint, cluster: &Cluster, name: &str, capability: v1::VolumeCapability, mib: i64) -> Result<Self, Status> {
-        let secrets = secrets("admin", cluster.admin_key());
+        Self::create_with(node, secrets("admin", cluster.admin_key()), name, capability, mib)
+    }
+
+    /// The same with these secrets.
+    pub fn create_with(node: &Endpoint, secrets: BTreeMap<String, String>, name: &str, capability: v1::VolumeCapability, mib: i64) -> Result<Self, Status> {
         let response = node.create_volume(Self::create_request(name, &capability, mib, "rbd", &secrets))?;
         let volume = response.volume.ok_or_else(|| Status::internal("no volume"))?;
         Ok(Self { volume: Volume::at(node, name, volume, capability)?, secrets, publish_context: BTreeMap::new() })
@@ -96,10 +101,14 @@ impl RbdVolume {
         node.node_stage_volume(self.stage_request()).map(drop)
     }
 
+    /// NodePublishVolume's request for the n-th target.
+    pub fn publish_request(&self, n: usize) -> v1::NodePublishVolumeRequest {
+        v1::NodePublishVolumeRequest { publish_context: self.publish_context.clone(), ..self.volume.publish_request(n) }
+    }
+
     /// Publishes it at the n-th target.
     pub fn publish(&self, node: &Endpoint, n: usize) -> Result<(), Status> {
-        let request = v1::NodePublishVolumeRequest { publish_context: self.publish_context.clone(), ..self.volume.publish_request(n) };
-        node.node_publish_volume(request).map(drop)
+        node.node_publish_volume(self.publish_request(n)).map(drop)
     }
 
     /// Grows it in the cluster, to so many MiB.

@@ -9,7 +9,7 @@ pub mod protocol;
 
 use crate::network::Network;
 use anyhow::{Context, Result, bail, ensure};
-pub use daemon::GuestDaemon;
+pub use daemon::{GuestDaemon, stripped};
 use nix::sys::signal::Signal;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -86,6 +86,12 @@ impl GuestDaemon {
         code::lend(&self.vm, &self.text("state/code"), &component);
     }
 
+    /// Saves the compiling of a component that is in the binary, where a guest has compiled it before.
+    #[track_caller]
+    pub fn lend_code(&self, name: &str) {
+        code::lend(&self.vm, &self.text("state/code"), &std::fs::read(component(name)).expect("the component"));
+    }
+
     /// Puts a file in its place in the daemon's folder in one step.
     #[track_caller]
     pub fn rename_in(&self, bytes: &[u8], to: &str) {
@@ -113,7 +119,7 @@ impl GuestDaemon {
         self.vm.put(&file, 0o644, configuration(&folder, &run, self.vm.name(), &self.setup.config).as_bytes());
         self.vm.run(&["/bin/busybox", "mkdir", "-p", &run.display().to_string()]);
         if !self.vm.output(&["/bin/busybox", "test", "-e", BINARY], b"", Duration::from_secs(20)).status.success() {
-            self.vm.put(BINARY, 0o755, stripped()?);
+            self.vm.put(BINARY, 0o755, carried()?);
         }
         let env: Vec<(&str, &str)> = self.setup.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let argv: Vec<&str> = self.setup.wrapper.iter().map(String::as_str).chain([BINARY, "serve", "--config", &file]).collect();
@@ -193,16 +199,21 @@ impl GuestDaemon {
     }
 }
 
-/// The binary without what only a debugger reads: a tenth of the bytes to carry.
-fn stripped() -> Result<&'static [u8]> {
+/// The daemon's binary as it is carried to guests.
+fn carried() -> Result<&'static [u8]> {
     static MADE: OnceLock<Vec<u8>> = OnceLock::new();
     if MADE.get().is_none() {
-        let smaller = tempfile::NamedTempFile::new()?;
-        let status = Command::new("strip").arg("-o").arg(smaller.path()).arg(binary()).status().context("strip: install binutils")?;
-        ensure!(status.success(), "strip: {status}");
-        let _ = MADE.set(std::fs::read(smaller.path())?);
+        let _ = MADE.set(stripped(&binary())?);
     }
     Ok(MADE.get().map_or(&[], Vec::as_slice))
+}
+
+/// A program of this machine without what only a debugger reads: a tenth of the bytes to carry.
+pub fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let smaller = tempfile::NamedTempFile::new()?;
+    let status = Command::new("strip").arg("-o").arg(smaller.path()).arg(program).status().context("strip: install binutils")?;
+    ensure!(status.success(), "strip: {status}");
+    Ok(std::fs::read(smaller.path())?)
 }
 
 impl Drop for GuestDaemon {
