@@ -27,7 +27,7 @@ pub struct Purged {
 }
 
 impl Cluster {
-    /// Deletes an image that nobody uses: 42 operations with the five features. Not there is as good. Its snapshots and clones live on.
+    /// Deletes an image that nobody uses: at most 43 operations with the five features. Not there is as good. Its snapshots and clones live on.
     ///
     /// Errors: `Held` (our lock), `Watched` (anybody who has it open).
     pub fn delete(&self, at: &PoolAt, name: &RbdName) -> Result<(), CephError> {

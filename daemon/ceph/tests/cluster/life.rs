@@ -152,14 +152,15 @@ fn ceph_images_are_listed_page_by_page() {
 }
 
 #[test]
-fn ceph_an_image_is_deleted_in_42_operations_and_purged_later() {
+fn ceph_an_image_is_deleted_in_43_operations_at_most_and_purged_later() {
     let _alone = alone();
     let (at, cluster) = (ceph().pool("gone"), ceph().cluster());
     for round in 0..3 {
         cluster.create(&at, &name(&format!("image-{round}")), &wish(GIB)).unwrap();
     }
     let operations = operations_of(|round| cluster.delete(&at, &name(&format!("image-{round}"))).unwrap());
-    assert_eq!(operations, 42);
+    // One of them (closing a watch) is not always waited for.
+    assert!((42..=43).contains(&operations), "{operations}");
     assert_eq!(operations_of(|_| cluster.delete(&at, &name("image-0")).unwrap()), 0, "a deleted one is found not to be there");
     assert_eq!(cluster.list(&at, "", 10).unwrap(), []);
 
