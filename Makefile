@@ -12,7 +12,7 @@ GUESTS := $(CACHE)/components
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(abspath $(TARGET))/release/windlass
 
-.PHONY: help setup setup-vm guests build release demo demo-rbd test test-vm lint bench bench-rbd install
+.PHONY: help setup setup-vm guests build release demo demo-rbd test test-vm torture lint bench bench-rbd install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -39,13 +39,17 @@ demo-rbd: build ## show the same on a real Ceph cluster, with a node in a virtua
 	@tools/setup vm
 	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/debug/windlass-demo rbd
 
-test: ## run every tier: unit, plugin_, loop_, and the short part of vm_
+test: ## run every tier: unit, plugin_, loop_, ceph_, and the short part of vm_
 	@tools/setup test
 	tools/test $(GUESTS)
 
 test-vm: ## run the whole tier vm_: a kernel with RBD in a virtual machine, a real Ceph cluster
 	@tools/setup
 	tools/test $(GUESTS) vm
+
+torture: guests ## what takes longer, or silences a cluster at random moments: not part of CI
+	@tools/setup test
+	WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm timeout -k 10 3600 cargo test --locked --workspace --test cluster -- --nocapture half_way
 
 lint: guests ## formatting, clippy, dependencies
 	@tools/setup test
