@@ -1,5 +1,7 @@
 //! The tier `vm_`: a kernel with RBD in a virtual machine, against a real Ceph cluster. `short` is part of `make test`, all of it is `make test-vm`.
 
+mod cluster;
+mod clusters;
 mod devices;
 mod faults;
 mod nodes;

@@ -172,6 +172,7 @@ fn vm_rbd_twenty_volumes_and_a_power_cut() {
     assert_eq!(vm.shell("ls /sys/bus/rbd/devices 2>/dev/null || true"), "");
     daemon.start_again();
     daemon.wait_ready(rbd::RBD_DRIVER);
+    assert_eq!((daemon.status()["volumes"].clone(), daemon.devices()), (serde_json::json!([]), Vec::new()), "nothing outlives the boot");
     for (n, volume) in volumes.iter_mut().enumerate() {
         // kubelet asks for the stage again; nothing may be taken for staged already, and nothing formatted.
         volume.stage(&driver).unwrap();
