@@ -1,4 +1,5 @@
-//! The tier `vm_`: a kernel with RBD in a virtual machine, against a real Ceph cluster. `short` is part of `make test`, all of it is `make test-vm`.
+//! The tier `vm_`: a kernel with RBD in a virtual machine, against a real Ceph cluster. `short` is part of `make test`, all of it but
+//! `torture` is `make test-vm`.
 
 mod cluster;
 mod clusters;
@@ -10,3 +11,4 @@ mod power;
 mod publishing;
 mod rbd;
 mod short;
+mod shut_out;
