@@ -3,6 +3,9 @@
 
 mod cluster;
 mod clusters;
+mod controller;
+mod counts;
+mod deaths;
 mod devices;
 mod faults;
 mod nodes;
@@ -12,3 +15,4 @@ mod publishing;
 mod rbd;
 mod short;
 mod shut_out;
+mod torture;
