@@ -65,6 +65,9 @@ enum Command {
         /// Who to become
         #[arg(long)]
         uid: Option<u32>,
+        /// Sockets by which calls come, after the two descriptors that every plugin process has
+        #[arg(long, default_value_t = 0)]
+        lanes: u32,
     },
 }
 
@@ -127,8 +130,8 @@ pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Worker => return worker::run(),
         Command::Effects => return effects::run(),
-        Command::PluginHost { compile: true, uid } => return windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits::default()),
-        Command::PluginHost { compile: false, uid } => return windlass_sandbox::plugin_host(uid),
+        Command::PluginHost { compile: true, uid, lanes: _ } => return windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits::default()),
+        Command::PluginHost { compile: false, uid, lanes } => return windlass_sandbox::plugin_host(uid, lanes),
         Command::Serve { config } => serve::run(&config),
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Status(ask) => command::status::status(&ask),

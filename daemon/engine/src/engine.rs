@@ -85,6 +85,11 @@ impl Engine {
         self.journal.find(&self.key(driver, volume)).is_some()
     }
 
+    /// Is anything recorded of any of the driver's volumes?
+    pub fn has_record_of(&self, driver: &DriverName) -> bool {
+        self.journal.any(|record| &record.header.driver == driver)
+    }
+
     /// A copy of every record, for status.
     pub fn records(&self) -> Vec<Record> {
         self.journal.all()

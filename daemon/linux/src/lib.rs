@@ -11,6 +11,7 @@ mod lease;
 
 mod attach;
 mod bind;
+mod cgroup;
 mod check;
 mod detach;
 mod format;

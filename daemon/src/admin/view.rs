@@ -46,6 +46,8 @@ pub(crate) struct Driver {
     pub(crate) missing_walls: Vec<String>,
     pub(crate) volumes: usize,
     pub(crate) socket: String,
+    /// Its registration with kubelet: `shown`, `registered`, `refused: WHY` or `not shown: WHY`; nothing where there is no kubelet.
+    pub(crate) kubelet: Option<String>,
 }
 
 /// How a driver is.

@@ -27,6 +27,9 @@ pub(crate) fn status(from: &Ask) -> anyhow::Result<()> {
         if let Some(refused) = &driver.refused {
             print(&format!("  refused: {refused}"))?;
         }
+        if let Some(kubelet) = &driver.kubelet {
+            print(&format!("  kubelet: {kubelet}"))?;
+        }
         if !driver.missing_walls.is_empty() {
             print(&format!("  its plugin runs without: {}", driver.missing_walls.join(", ")))?;
         }
