@@ -59,14 +59,21 @@ impl Scene {
         }
     }
 
-    /// As kubelet does: asks again while the code says that it may.
+    /// As kubelet does: asks again while the code says that it may. Where a format was begun and the proof that the image was never written
+    /// is older, the way out is the refusal's own: the volume is taken from the node and published anew, which proves it anew.
     #[track_caller]
-    fn converge(&self, what: &str, verb: Verb, volume: &RbdVolume) {
+    fn converge(&self, what: &str, verb: Verb, volume: &mut RbdVolume) {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.call(verb, volume) {
                 Ok(()) => return,
                 Err(status) if matches!(status.code(), Code::Unavailable | Code::Aborted) => assert!(Instant::now() < until, "{what}: {status}"),
+                Err(status) if status.code() == Code::FailedPrecondition && status.message().contains("published anew") => {
+                    assert!(Instant::now() < until, "{what}: {status}");
+                    println!("{what}: published anew");
+                    volume.detach(&self.driver, &self.node).unwrap();
+                    volume.attach(&self.driver, &self.node).unwrap();
+                }
                 Err(status) => panic!("{what}: {verb:?}: {status}\n{}", self.daemon.log()),
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -125,13 +132,13 @@ impl Scene {
 pub(super) fn sweep(verb: Verb, capability: &VolumeCapability, content: Content, lines: u32, ways: &[Way]) {
     let mut scene = Scene::set(capability.clone());
     let with_data = (content == Content::Data).then(|| {
-        let volume = scene.volume("deaths");
+        let mut volume = scene.volume("deaths");
         for verb in [Verb::Stage, Verb::Publish] {
-            scene.converge("the first time", verb, &volume);
+            scene.converge("the first time", verb, &mut volume);
         }
         scene.write(&volume);
         for verb in [Verb::Unpublish, Verb::Unstage] {
-            scene.converge("the first time", verb, &volume);
+            scene.converge("the first time", verb, &mut volume);
         }
         volume
     });
@@ -140,13 +147,13 @@ pub(super) fn sweep(verb: Verb, capability: &VolumeCapability, content: Content,
         loop {
             let begun = Instant::now();
             let what = format!("{verb:?}, killed at line {}, then {next:?}, journal {journal:?}", died + 1);
-            let volume = with_data.clone().unwrap_or_else(|| scene.volume(&format!("deaths-{died}-{next:?}-{journal:?}").to_lowercase()));
+            let mut volume = with_data.clone().unwrap_or_else(|| scene.volume(&format!("deaths-{died}-{next:?}-{journal:?}").to_lowercase()));
             let before: &[Verb] = match verb {
                 Verb::Stage => &[],
                 Verb::Publish | Verb::Unstage => &[Verb::Stage],
                 Verb::Unpublish => &[Verb::Stage, Verb::Publish],
             };
-            before.iter().for_each(|verb| scene.converge(&what, *verb, &volume));
+            before.iter().for_each(|verb| scene.converge(&what, *verb, &mut volume));
             scene.daemon.kill();
             scene.start_with(vec![("WINDLASS_DIE_AT_LINE".to_owned(), (died + 1).to_string())]);
             let is_through = scene.is_through(&what, verb, &volume);
@@ -162,9 +169,9 @@ pub(super) fn sweep(verb: Verb, capability: &VolumeCapability, content: Content,
             }
             scene.start_with(Vec::new());
             let last = if next == Next::Same { verb } else { verb.opposite() };
-            scene.converge(&what, last, &volume);
-            scene.converge(&what, last, &volume);
-            take_down(&scene, &what, last, &volume, content);
+            scene.converge(&what, last, &mut volume);
+            scene.converge(&what, last, &mut volume);
+            take_down(&scene, &what, last, &mut volume, content);
             println!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
             if is_through {
                 break;
@@ -178,7 +185,7 @@ pub(super) fn sweep(verb: Verb, capability: &VolumeCapability, content: Content,
 }
 
 /// After a convergence: what the last call promised is so, the data is there, and everything can be taken down.
-fn take_down(scene: &Scene, what: &str, last: Verb, volume: &RbdVolume, content: Content) {
+fn take_down(scene: &Scene, what: &str, last: Verb, volume: &mut RbdVolume, content: Content) {
     let has_data = content == Content::Data;
     match last {
         Verb::Stage => {

@@ -36,13 +36,13 @@ fn vm_rbd_a_daemon_killed_at_forty_moments() {
 }
 
 #[test]
-fn vm_rbd_effects_killed_at_every_message_of_a_delete() {
-    controller::effects_die(&[controller::Verb::Delete], 1);
+fn vm_rbd_effects_killed_at_every_message_of_a_create_and_a_delete() {
+    controller::effects_die(&[controller::Verb::Create, controller::Verb::Delete], 1);
 }
 
 #[test]
-fn vm_rbd_a_daemon_killed_at_forty_moments_of_a_delete() {
-    controller::daemon_dies(&[controller::Verb::Delete], 40);
+fn vm_rbd_a_daemon_killed_at_forty_moments_of_a_create_and_a_delete() {
+    controller::daemon_dies(&[controller::Verb::Create, controller::Verb::Delete], 40);
 }
 
 #[test]
