@@ -206,7 +206,7 @@ impl<'a> Node<'a> {
                     })?;
                     self.each(&new, |node, volume| node.bare.unstage(&volume.image(), &volume.volume.staging))?;
                 } else {
-                    self.timed("together", Counts::Yes, |node| node.each(&new, |node, volume| Ok(volume.stage(&node.driver)?)))?;
+                    self.timed("together", Counts::Yes, |node| node.each(&new, |node, volume| node.stage_as_kubelet(volume)))?;
                     self.each(&new, |node, volume| Ok(volume.volume.unstage(&node.driver)?))?;
                 }
                 // Not what is measured: fewer at once, so that an emulated machine is through within a call's limit.
@@ -242,6 +242,16 @@ impl<'a> Node<'a> {
     fn stage(&self, volume: &RbdVolume) -> Result<()> {
         self.runtime.block_on(NodeClient::new(self.channel.clone()).node_stage_volume(volume.stage_request()))?;
         Ok(())
+    }
+
+    /// Asks again where there was no place for mkfs in time: of many at once on a slow machine the last wait longest.
+    fn stage_as_kubelet(&self, volume: &RbdVolume) -> Result<()> {
+        loop {
+            match volume.stage(&self.driver) {
+                Err(status) if status.code() == tonic::Code::Unavailable => eprintln!("asked again: {}", status.message()),
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     fn unstage(&self, volume: &RbdVolume) -> Result<()> {

@@ -148,17 +148,29 @@ impl Scene {
     /// A volume of the pool `rbd` by its name: its id is known before it is made, since it differs from another pool's in the pool alone.
     fn volume(&self, name: &str) -> RbdVolume {
         let secrets = secrets("admin", self.cluster.admin_key());
-        let twin = self.driver.create_volume(request(name, "ids", &secrets)).unwrap().volume.unwrap();
+        let twin = self.surely(name, || self.driver.create_volume(request(name, "ids", &secrets))).volume.unwrap();
         let made = v1::Volume { volume_id: twin.volume_id.replace("/ids/", "/rbd/"), ..twin };
         let volume = Volume::at(&self.driver, name, made, mount_as("ext4", Mode::SingleNodeWriter, &[])).unwrap();
         RbdVolume { volume, secrets, publish_context: Default::default() }
+    }
+
+    /// What goes on before an ambush. An earlier one may have killed the process a moment after its call was answered.
+    fn surely<T>(&self, name: &str, call: impl Fn() -> Result<T, Status>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match call() {
+                Ok(done) => return done,
+                Err(status) => assert!(status.code() == Code::Unavailable && Instant::now() < until, "{name}: {status}\n{}", self.daemon.log()),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A volume on which this can be called.
     fn prepared(&self, verb: Verb, name: &str) -> RbdVolume {
         let volume = self.volume(name);
         for verb in verb.before() {
-            verb.call(&self.driver, &volume, name).unwrap_or_else(|status| panic!("{verb:?} of {name}: {status}\n{}", self.daemon.log()));
+            self.surely(name, || verb.call(&self.driver, &volume, name));
         }
         volume
     }
