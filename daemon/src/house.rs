@@ -20,7 +20,7 @@ use windlass_plugins::component::Source;
 use windlass_plugins::driver::Driver;
 use windlass_plugins::generation::{DriverSpec, Workshop};
 use windlass_wire::effects::BackEnd;
-use windlass_wire::worker::Marked;
+use windlass_wire::worker::Surveyed;
 
 /// How long after a refusal that may pass the same files are tried again.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(15);
@@ -35,7 +35,7 @@ pub(crate) struct House {
     pub(crate) effects: EffectsProcesses,
     pub(crate) drivers: RwLock<BTreeMap<DriverName, Arc<Served>>>,
     /// Devices with a mark that no record explained at start.
-    pub(crate) unowned: Mutex<Vec<Marked>>,
+    pub(crate) unowned: Mutex<Vec<Surveyed>>,
     pub(crate) started: std::time::SystemTime,
     /// Of the node role, where there is a kubelet.
     pub(crate) registrar: Registrar,

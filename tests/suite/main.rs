@@ -3,6 +3,7 @@
 mod conformance;
 mod crash;
 mod dev;
+mod devices;
 mod effects;
 mod formats;
 mod hang;

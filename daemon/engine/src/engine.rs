@@ -12,7 +12,7 @@ use std::time::Duration;
 use windlass_plan::failure::Failure;
 use windlass_plan::ids::{DriverName, VolumeId, VolumeKey};
 use windlass_plan::paths::{HostPath, Roots};
-use windlass_wire::worker::{Look, Marked, Setup};
+use windlass_wire::worker::{Look, Setup, Surveyed};
 
 /// How long a new piece of work waits for a worker of an earlier daemon that still holds the volume.
 pub(crate) const PATIENCE_MS: u64 = 5_000;
@@ -109,8 +109,8 @@ impl Engine {
         self.journal.all()
     }
 
-    /// Every device on this kernel that carries a mark, of this daemon or another.
-    pub fn survey(&self) -> Result<Vec<Marked>, Failure> {
+    /// Every loop device and mapped image of this kernel, of this daemon, of another, or of anybody.
+    pub fn survey(&self) -> Result<Vec<Surveyed>, Failure> {
         self.pool.any()?.survey()
     }
 

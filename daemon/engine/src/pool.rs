@@ -12,7 +12,7 @@ use windlass_plan::step::{Observed, Outcome, Step, Undo, Usage};
 use windlass_plan::{paths::HostPath, paths::Place};
 use windlass_wire::frame;
 use windlass_wire::sealed::Sealed;
-use windlass_wire::worker::{Answer, Ask, Look, Marked, Setup};
+use windlass_wire::worker::{Answer, Ask, Look, Setup, Surveyed};
 
 /// Starts a worker process and hands over our end of its socket. The daemon's business, since it knows the binary.
 pub type Launch = Box<dyn Fn() -> std::io::Result<(Child, UnixStream)> + Send + Sync>;
@@ -277,9 +277,9 @@ impl Lease {
     }
 
     /// See [`Ask::Survey`].
-    pub fn survey(&mut self) -> Result<Vec<Marked>, Failure> {
+    pub fn survey(&mut self) -> Result<Vec<Surveyed>, Failure> {
         match self.ask(&Ask::Survey)? {
-            Answer::Survey(marked) => Ok(marked),
+            Answer::Survey(found) => Ok(found),
             other => Err(unexpected("a survey", &other)),
         }
     }

@@ -38,7 +38,10 @@ pub(crate) fn status(from: &Ask) -> anyhow::Result<()> {
         print(&format!("going on: {} on {} of {} for {:.1} s", going.verb, going.on, going.driver, going.seconds))?;
     }
     for unowned in &status.unowned {
-        print(&format!("nobody's: {} shows {}, and no record explains it; left alone until its volume is unstaged", unowned.device, unowned.backing))?;
+        print(&format!(
+            "no record: {} shows {}, and has a mark that no record explains; left alone until its volume is unstaged",
+            unowned.device, unowned.backing
+        ))?;
     }
     if status.volumes.is_empty() {
         return print("no volume is on this node");
