@@ -233,7 +233,7 @@ impl House {
                 return;
             }
             if let Some(_claim) = self.claims.claim_own(&key, "recovery") {
-                match engine.open(driver, volume).and_then(|mut work| work.recover()) {
+                match engine.open_to_undo(driver, volume).and_then(|mut work| work.recover()) {
                     Ok(()) => {
                         tracing::info!(%driver, %volume, "what an earlier daemon was in the middle of is undone");
                         return;

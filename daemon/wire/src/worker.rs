@@ -16,6 +16,13 @@ pub struct Setup {
     pub locks: HostPath,
 }
 
+/// Where to look first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// Where the volume was seen last, by the kernel's name.
+    pub device: Option<String>,
+}
+
 /// A question to a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Ask {
@@ -25,12 +32,11 @@ pub enum Ask {
         volume: VolumeKey,
         /// Milliseconds to wait for an earlier worker that still holds it.
         patience_ms: u64,
+        /// Look at once what the kernel shows of it, first at the device of this name.
+        look: Option<Look>,
     },
     /// Look what the kernel shows of the leased volume.
-    Observe {
-        /// Where it was seen last, by the kernel's name: looked at first.
-        device: Option<String>,
-    },
+    Observe(Look),
     /// Take this key for the next `MapImage`: the one frame to a worker that holds a secret.
     Key(Sealed),
     /// Do a step.
@@ -60,7 +66,7 @@ pub enum Ask {
 pub enum Answer {
     /// To `Lease`, `Key` and `Release`.
     Ok,
-    /// To `Observe`.
+    /// To `Observe`, and to `Lease` with a look.
     Observed(Observed),
     /// To `Do` and `Undo`.
     Outcome(Outcome),
