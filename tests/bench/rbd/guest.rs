@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 use tokio::runtime::Runtime;
+use tonic::Code;
 use tonic::transport::Channel;
 use windlass_csi::v1::node_client::NodeClient;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
@@ -244,11 +245,13 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// Asks again where there was no place for mkfs in time: of many at once on a slow machine the last wait longest.
+    /// Asks again where there was no place for mkfs in time, or no time: of many at once on a slow machine the last wait longest.
     fn stage_as_kubelet(&self, volume: &RbdVolume) -> Result<()> {
         loop {
             match volume.stage(&self.driver) {
-                Err(status) if status.code() == tonic::Code::Unavailable => eprintln!("asked again: {}", status.message()),
+                Err(status) if matches!(status.code(), Code::Unavailable | Code::Aborted | Code::DeadlineExceeded | Code::Cancelled) => {
+                    eprintln!("asked again: {}", status.message());
+                }
                 answer => return Ok(answer?),
             }
         }

@@ -142,12 +142,17 @@ pub(super) fn sweep(verb: Verb, capability: &VolumeCapability, content: Content,
         }
         volume
     });
+    let mut used = Vec::new();
     for (next, journal) in ways.iter().copied() {
+        // Each stage of a new volume has one of its own. All are made before the first death: each daemon that makes or publishes one loads
+        // Ceph's libraries anew, over the shared root.
+        let count = if with_data.is_none() { lines + 1 } else { 0 };
+        let mut fresh: Vec<RbdVolume> = (0..count).map(|n| scene.volume(&format!("deaths-{n}-{next:?}-{journal:?}").to_lowercase())).collect();
         let mut died = 0;
         loop {
             let begun = Instant::now();
             let what = format!("{verb:?}, killed at line {}, then {next:?}, journal {journal:?}", died + 1);
-            let mut volume = with_data.clone().unwrap_or_else(|| scene.volume(&format!("deaths-{died}-{next:?}-{journal:?}").to_lowercase()));
+            let mut volume = with_data.clone().or_else(|| fresh.pop()).unwrap_or_else(|| panic!("{what}: there were more lines than {lines}"));
             let before: &[Verb] = match verb {
                 Verb::Stage => &[],
                 Verb::Publish | Verb::Unstage => &[Verb::Stage],
@@ -173,14 +178,17 @@ pub(super) fn sweep(verb: Verb, capability: &VolumeCapability, content: Content,
             scene.converge(&what, last, &mut volume);
             take_down(&scene, &what, last, &mut volume, content);
             println!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
+            used.extend(with_data.is_none().then_some(volume));
             if is_through {
                 break;
             }
         }
         assert_eq!(died, lines, "{verb:?} of {capability:?} wrote another number of lines");
     }
-    if let Some(volume) = with_data {
-        give_back(&scene, &volume);
+    scene.daemon.wait_ready(rbd::RBD_DRIVER);
+    for volume in used.iter().chain(&with_data) {
+        volume.detach(&scene.driver, &scene.node).unwrap();
+        volume.delete(&scene.driver).unwrap();
     }
 }
 
@@ -201,15 +209,6 @@ fn take_down(scene: &Scene, what: &str, last: Verb, volume: &mut RbdVolume, cont
     scene.converge(what, Verb::Unpublish, volume);
     scene.converge(what, Verb::Unstage, volume);
     scene.assert_nothing_left(what, volume);
-    if !has_data {
-        give_back(scene, volume);
-    }
-}
-
-fn give_back(scene: &Scene, volume: &RbdVolume) {
-    scene.daemon.wait_ready(rbd::RBD_DRIVER);
-    volume.detach(&scene.driver, &scene.node).unwrap();
-    volume.delete(&scene.driver).unwrap();
 }
 
 pub(super) fn file_system() -> VolumeCapability {
