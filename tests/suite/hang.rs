@@ -286,6 +286,13 @@ fn loop_two_programs_that_hang_hold_up_no_volume_that_needs_none() {
         let began = Instant::now();
         clean.stage(&daemon).unwrap();
         assert!(began.elapsed() < Duration::from_secs(5), "a clean volume took {:?}", began.elapsed());
+        // One that needs a program is told so in the end, and no format of it is noted: none was begun.
+        let new = Volume::create(&daemon, "new", mount_as("ext4", Mode::SingleNodeWriter, &[]), 16).unwrap();
+        let refused = new.stage(&daemon).unwrap_err();
+        assert!(refused.code() == Code::Unavailable && refused.message().contains("every place"), "{refused}");
+        let notes = std::fs::read_dir(daemon.path("state/formats")).unwrap().flatten();
+        let begun = notes.filter(|note| std::fs::read_to_string(note.path()).unwrap().contains("begun")).count();
+        assert_eq!(begun, hung.len());
         for (disk, ..) in &hung {
             disk.heal();
         }

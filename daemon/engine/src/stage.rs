@@ -1,7 +1,7 @@
 //! Stages and unstages a volume: idempotent by what the kernel shows, formatted on proof, undone in whole or standing.
 
 use crate::record::{Line, StageFacts, What};
-use crate::work::Work;
+use crate::work::{Work, place_for_a_program};
 use windlass_plan::attach::Content;
 use windlass_plan::capability::{Access, Capability, FilesystemKind};
 use windlass_plan::failure::{Failure, Reason};
@@ -222,8 +222,11 @@ impl Work<'_> {
     }
 
     fn format(&mut self, strand: u32, step: &Step, device: &Device, proof: Option<&str>) -> Result<(), Failure> {
+        let place = place_for_a_program(self.engine)?;
         self.note(device, FormatState::Begun, proof)?;
-        self.apply(strand, step.clone())?;
+        let formatted = self.apply(strand, step.clone());
+        drop(place);
+        formatted?;
         self.note(device, FormatState::Finished, proof)
     }
 

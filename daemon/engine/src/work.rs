@@ -1,6 +1,6 @@
 //! Work on one volume: a leased worker, the volume's journal, and the walk that undoes.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Place as ProgramPlace};
 use crate::journal::Writer;
 use crate::pool::Lease;
 use crate::record::{Line, PublishFacts, Strand, StrandState, What};
@@ -62,12 +62,7 @@ impl<'a> Work<'a> {
             self.writer.write(&Line::Undo { strand, step: name.to_owned(), undo })?;
             self.lease.volume_is_gone(false);
         }
-        let program = match step {
-            Step::Format(_) | Step::Preen => Some(self.engine.programs.enter(PROGRAM_PATIENCE).ok_or_else(|| {
-                Failure::new(Reason::ProgramTimedOut, "every place for an external program (mkfs, e2fsck) is taken, perhaps by one that hangs; ask again")
-            })?),
-            _ => None,
-        };
+        let program = matches!(step, Step::Preen).then(|| place_for_a_program(self.engine)).transpose()?;
         self.seen = None;
         let outcome = self.lease.apply(step);
         drop(program);
@@ -217,4 +212,10 @@ impl<'a> Work<'a> {
     pub fn holds_something(&self) -> bool {
         self.writer.record().stage().is_some()
     }
+}
+
+/// A place for an external program: for a format it is had before the format is noted as begun, which nothing but its end takes back.
+pub(crate) fn place_for_a_program(engine: &Engine) -> Result<ProgramPlace<'_>, Failure> {
+    let words = "every place for an external program (mkfs, e2fsck) is taken, perhaps by one that hangs; ask again";
+    engine.programs.enter(PROGRAM_PATIENCE).ok_or_else(|| Failure::new(Reason::ProgramTimedOut, words))
 }
