@@ -38,7 +38,7 @@ pub(crate) struct Effects<'a> {
 /// What the effects of one call left in the world that its answer has to tell.
 #[derive(Default)]
 pub(crate) struct Traces {
-    /// The canonical names of the sources that `create` effects made or found, in order.
+    /// The canonical names of the sources that effects made, found as what they would have made, or grew, in order.
     pub(crate) sources: Vec<String>,
     /// What `claim` effects proved, and for which use.
     pub(crate) claims: Vec<(Claimed, Hold)>,
@@ -94,7 +94,7 @@ impl Effects<'_> {
             .map_err(|problem| refuse(RefusalKind::Invalid, format!("the secret `{}` is not a Ceph user: {problem}", credentials.user)))?;
         let key = secret(&secrets, &credentials.key).map_err(invalid)?;
         let source = match &verb {
-            RbdVerb::Image { at, image, verb: ImageVerb::Create(_) } => {
+            RbdVerb::Image { at, image, verb: ImageVerb::Create(_) | ImageVerb::Resize { .. } } => {
                 Some(ImageAt { cluster: cluster.clone(), at: at.clone(), image: image.clone() }.to_string())
             }
             RbdVerb::Image { verb: ImageVerb::Copy { to, copy, .. }, .. } => {
