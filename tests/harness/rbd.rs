@@ -46,7 +46,9 @@ impl Controller {
         let network = Network::new()?;
         let cluster = Cluster::start(&network, 1)?;
         let daemon = network.enter(|| Daemon::unready(Setup::default()))?;
-        daemon.rename_in(driver_file(&cluster).as_bytes(), &format!("drivers.d/{RBD_DRIVER}.toml"));
+        // A call of the controller's waits for the cluster most of its time.
+        let file = format!("{}[limits]\nconcurrency = 16\n", driver_file(&cluster));
+        daemon.rename_in(file.as_bytes(), &format!("drivers.d/{RBD_DRIVER}.toml"));
         let controller = Self { daemon, cluster, network };
         controller.wait_ready();
         Ok(controller)

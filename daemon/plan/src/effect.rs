@@ -126,7 +126,7 @@ pub enum ImageVerb {
         /// What it is called.
         copy: RbdName,
         /// What it is made as, but for the size, which is the snapshot's.
-        wish: ImageWish,
+        wish: Box<ImageWish>,
         /// With more images behind it than this it is made independent of them in the background; `None` is never.
         ancestors: Option<u32>,
     },

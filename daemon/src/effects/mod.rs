@@ -83,9 +83,12 @@ impl Effects<'_> {
         if let RbdVerb::Image { verb: ImageVerb::Copy { to, .. }, .. } = &verb {
             self.grants.pool(&cluster, to).map_err(ungranted)?;
         }
-        if let RbdVerb::Image { verb: ImageVerb::Create(wish) | ImageVerb::Copy { wish, .. }, .. } = &verb
-            && let Some(pool) = &wish.data_pool
-        {
+        let data_pool = match &verb {
+            RbdVerb::Image { verb: ImageVerb::Create(wish), .. } => wish.data_pool.as_ref(),
+            RbdVerb::Image { verb: ImageVerb::Copy { wish, .. }, .. } => wish.data_pool.as_ref(),
+            _ => None,
+        };
+        if let Some(pool) = data_pool {
             self.grants.data_pool(&cluster, pool).map_err(ungranted)?;
         }
         let secrets = keys::complete(grant, &credentials, self.secrets).map_err(invalid)?;

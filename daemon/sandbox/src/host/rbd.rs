@@ -126,7 +126,7 @@ impl wit::Host for Call {
                 return Err(Malformed::OtherCluster);
             }
             let (snapshot, copy) = (from_wit::rbd::name("snapshot", &snapshot)?, from_wit::rbd::name("copy", &copy)?);
-            Ok(ImageVerb::Copy { snapshot, to: at, copy, wish: from_wit::rbd::wish(wish)?, ancestors })
+            Ok(ImageVerb::Copy { snapshot, to: at, copy, wish: Box::new(from_wit::rbd::wish(wish)?), ancestors })
         };
         self.image(&pool, credentials, &name, verb, created)
     }
