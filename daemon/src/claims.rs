@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use windlass_plan::ids::DriverName;
-use windlass_plan::plugin::VolumeAnswer;
+use windlass_plan::plugin::{SnapshotAnswer, VolumeAnswer};
 use windlass_plan::request::Context;
 use windlass_plan::step::Usage;
 
@@ -24,6 +24,19 @@ pub(crate) enum Claimed {
     Volume(DriverName, String),
     /// A name that a volume is being made for.
     Name(DriverName, String),
+    /// A snapshot, by id.
+    Snapshot(DriverName, String),
+    /// A name that a snapshot is being cut for.
+    SnapshotName(DriverName, String),
+}
+
+impl Claimed {
+    /// Whose it is, and what: an id or a name.
+    pub(crate) fn into_parts(self) -> (DriverName, String) {
+        match self {
+            Self::Volume(driver, on) | Self::Name(driver, on) | Self::Snapshot(driver, on) | Self::SnapshotName(driver, on) => (driver, on),
+        }
+    }
 }
 
 /// What a claimed piece of work answers.
@@ -33,6 +46,8 @@ pub(crate) enum Answer {
     Done,
     /// A volume.
     Volume(VolumeAnswer),
+    /// A snapshot.
+    Snapshot(SnapshotAnswer),
     /// A publish_context.
     Context(Context),
     /// A size in bytes.
@@ -57,8 +72,23 @@ pub(crate) struct Caller {
 
 /// All claims of a daemon.
 pub(crate) struct Claims {
-    table: Mutex<HashMap<Claimed, Holder>>,
+    table: Mutex<HashMap<Claimed, Place>>,
     keys: [RandomState; 2],
+}
+
+/// A claim's place in the table: one holder, or several who share it. Never none.
+struct Place {
+    form: Form,
+    holders: Vec<Holder>,
+}
+
+/// Whether others may hold the same at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Nobody.
+    Alone,
+    /// Whoever only reads from it, too.
+    Shared,
 }
 
 #[derive(Clone)]
@@ -130,25 +160,26 @@ impl Claims {
 
     fn enter(self: &Arc<Self>, key: &Claimed, caller: &Caller) -> Result<Claim, Holder> {
         let mut table = self.lock();
-        if let Some(holder) = table.get(key) {
+        if let Some(holder) = table.get(key).and_then(|place| place.holders.first()) {
             return Err(holder.clone());
         }
         let (sender, outcome) = watch::channel(None);
         let holder = Holder { verb: caller.verb, fingerprint: caller.fingerprint, since: Instant::now(), outcome };
-        table.insert(key.clone(), holder.clone());
+        table.insert(key.clone(), Place { form: Form::Alone, holders: vec![holder.clone()] });
         Ok(Claim { claims: self.clone(), held: vec![key.clone()], holder, sender: Some(sender) })
     }
 
     /// What is going on now.
     pub(crate) fn going(&self) -> Vec<Going> {
         let table = self.lock();
-        let mut going: Vec<Going> =
-            table.iter().map(|(claimed, holder)| Going { claimed: claimed.clone(), verb: holder.verb, age: holder.since.elapsed() }).collect();
+        let mut going: Vec<Going> = (table.iter().flat_map(|(claimed, place)| place.holders.iter().map(move |holder| (claimed, holder))))
+            .map(|(claimed, holder)| Going { claimed: claimed.clone(), verb: holder.verb, age: holder.since.elapsed() })
+            .collect();
         going.sort_by(|a, b| a.claimed.cmp(&b.claimed));
         going
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Claimed, Holder>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Claimed, Place>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -181,23 +212,42 @@ async fn wait(mut holder: Holder, until: Instant) -> Outcome {
 impl Claim {
     /// Adds a claim, waiting for whoever has it. True if somebody had it meanwhile, so that what was learned before may be stale.
     ///
-    /// Order: a name, then a volume; work on a volume never asks for a name, so nobody waits in a circle.
-    pub(crate) fn add(&mut self, key: Claimed) -> bool {
+    /// Order: a name, then what is read from, then a new volume or snapshot. Who reads from what another makes from what he makes would wait in a
+    /// circle: so nobody waits longer than for a turn.
+    pub(crate) fn add(&mut self, key: Claimed) -> Result<bool, Refused> {
+        self.take(key, Form::Alone)
+    }
+
+    /// Adds a claim on what is only read from: others may read from it, too, and nobody may change or delete it meanwhile.
+    pub(crate) fn share(&mut self, key: Claimed) -> Result<(), Refused> {
+        self.take(key, Form::Shared).map(drop)
+    }
+
+    fn take(&mut self, key: Claimed, form: Form) -> Result<bool, Refused> {
+        let until = Instant::now() + TURN;
         let mut has_waited = false;
         loop {
             let mut other = {
                 let mut table = self.claims.lock();
-                match table.get(&key) {
+                match table.get_mut(&key) {
                     None => {
-                        table.insert(key.clone(), self.holder.clone());
+                        table.insert(key.clone(), Place { form, holders: vec![self.holder.clone()] });
                         self.held.push(key);
-                        return has_waited;
+                        return Ok(has_waited);
                     }
-                    Some(other) => other.outcome.clone(),
+                    Some(place) if (place.form, form) == (Form::Shared, Form::Shared) => {
+                        place.holders.push(self.holder.clone());
+                        self.held.push(key);
+                        return Ok(has_waited);
+                    }
+                    Some(place) => place.holders[0].clone(),
                 }
             };
             has_waited = true;
-            let _ = tokio::runtime::Handle::current().block_on(other.wait_for(Option::is_some));
+            let over = async { tokio::time::timeout_at(until.into(), other.outcome.wait_for(Option::is_some)).await.is_ok() };
+            if !tokio::runtime::Handle::current().block_on(over) {
+                return Err(Refused::Busy { verb: other.verb, age: other.since.elapsed() });
+            }
         }
     }
 
@@ -216,7 +266,11 @@ impl Claim {
     fn free(&mut self) {
         let mut table = self.claims.lock();
         for key in self.held.drain(..) {
-            table.remove(&key);
+            let Some(place) = table.get_mut(&key) else { continue };
+            place.holders.retain(|holder| !holder.outcome.same_channel(&self.holder.outcome));
+            if place.holders.is_empty() {
+                table.remove(&key);
+            }
         }
     }
 }
@@ -305,6 +359,40 @@ mod tests {
         go.send(()).unwrap();
         assert!(matches!(waiting.await.unwrap(), Ok(Answer::Size(2))));
         assert!(held.await.unwrap().is_ok());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_read_from_is_shared_and_kept_from_those_who_change_it() {
+        let claims = Claims::new();
+        let name = |n: u64| Claimed::Name(DriverName::parse("d").unwrap(), n.to_string());
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let readers: Vec<_> = (0..3)
+            .map(|n| {
+                let (claims, gate) = (claims.clone(), gate.clone());
+                tokio::spawn(async move {
+                    let work = move |claim: &mut Claim| {
+                        claim.share(key())?;
+                        let _ = gate.lock().unwrap().recv();
+                        Ok(Answer::Done)
+                    };
+                    claims.run(name(n), caller("Create", n, LONG), work).await
+                })
+            })
+            .collect();
+        while claims.going().iter().filter(|going| going.claimed == key()).count() < 3 {
+            tokio::task::yield_now().await;
+        }
+        let refused = claims.run(key(), caller("Delete", 9, Duration::from_millis(30)), |_| Ok(Answer::Done)).await.unwrap_err();
+        assert!(refused.to_string().contains("Create"), "{refused}");
+        for _ in 0..3 {
+            go.send(()).unwrap();
+        }
+        for reader in readers {
+            assert!(reader.await.unwrap().is_ok());
+        }
+        assert!(claims.run(key(), caller("Delete", 9, LONG), |_| Ok(Answer::Done)).await.is_ok());
+        assert!(claims.going().is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread")]

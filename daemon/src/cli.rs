@@ -25,6 +25,8 @@ enum Command {
     },
     /// Run everything in one folder with the embedded `local` driver, without configuration
     Dev(dev::Arguments),
+    /// Whether this node is fit to run the daemon; changes nothing
+    Check(command::check::Arguments),
     /// What a running daemon is doing
     Status(Ask),
     /// The drivers of a running daemon, and the plugins that serve them
@@ -134,6 +136,7 @@ pub(crate) fn run() -> ExitCode {
         Command::PluginHost { compile: false, uid, lanes } => return windlass_sandbox::plugin_host(uid, lanes),
         Command::Serve { config } => serve::run(&config),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Check(arguments) => command::check::check(&arguments),
         Command::Status(ask) => command::status::status(&ask),
         Command::Drivers(ask) => command::status::drivers(&ask),
         Command::Volumes { ask, deed: None } => command::status::volumes(&ask),

@@ -1,5 +1,6 @@
 //! The commands for people: each asks, and prints a table or JSON.
 
+pub(crate) mod check;
 pub(crate) mod csi;
 pub(crate) mod devices;
 pub(crate) mod explain;

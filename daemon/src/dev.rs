@@ -119,8 +119,8 @@ fn take_down_once(running: &Running, folder: &Path) -> Vec<String> {
         }
     }
     left.extend(house.claims.going().into_iter().map(|going| {
-        let (Claimed::Volume(_, on) | Claimed::Name(_, on)) = going.claimed;
-        format!("{on}: {} still works on it", going.verb)
+        let verb = going.verb;
+        format!("{}: {verb} still works on it", going.claimed.into_parts().1)
     }));
     // What a call left whose record was lost, or is made only now.
     match engine.unowned() {

@@ -93,16 +93,20 @@ impl Served {
 
     /// ControllerGetCapabilities.
     pub(crate) fn controller_capabilities(advertised: &Remembered) -> Vec<ControllerCapability> {
-        use ControllerCapability::{CreateDeleteVolume, ExpandVolume, GetCapacity, ListVolumes, PublishUnpublishVolume, SingleNodeMultiWriter};
+        use ControllerCapability::{
+            CloneVolume, CreateDeleteSnapshot, CreateDeleteVolume, ExpandVolume, GetCapacity, ListVolumes, PublishUnpublishVolume, SingleNodeMultiWriter,
+        };
         let of_export = [
             ("controller", CreateDeleteVolume),
             ("publishing", PublishUnpublishVolume),
             ("listing", ListVolumes),
             ("capacity", GetCapacity),
+            ("snapshots", CreateDeleteSnapshot),
             ("controller", ExpandVolume),
             ("controller", SingleNodeMultiWriter),
         ];
-        of_export.into_iter().filter(|(export, _)| has(advertised, export)).map(|(_, capability)| capability).collect()
+        let clones = (advertised.clones && has(advertised, "controller")).then_some(CloneVolume);
+        of_export.into_iter().filter(|(export, _)| has(advertised, export)).map(|(_, capability)| capability).chain(clones).collect()
     }
 
     /// NodeGetCapabilities.

@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod look;
 pub(crate) mod publish;
+pub(crate) mod snapshot;
 pub(crate) mod stage;
 
 use crate::effects::{Effects, Traces};

@@ -15,6 +15,8 @@ pub struct Description {
     pub secrets: Vec<Key>,
     /// Its volumes can grow while they are in use.
     pub online_expansion: bool,
+    /// It makes volumes from other volumes.
+    pub clones: bool,
 }
 
 /// A key of the configuration, or the name of a secret.
@@ -37,7 +39,7 @@ impl Key {
 impl Description {
     /// A driver that reads no configuration, names no secret, and grows volumes only while nobody uses them.
     pub fn new(vendor: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { vendor: vendor.into(), version: version.into(), configuration: Vec::new(), secrets: Vec::new(), online_expansion: false }
+        Self { vendor: vendor.into(), version: version.into(), configuration: Vec::new(), secrets: Vec::new(), online_expansion: false, clones: false }
     }
 
     /// It reads this key of the configuration, if it is there.
@@ -65,6 +67,13 @@ impl Description {
     #[must_use]
     pub fn online_expansion(mut self) -> Self {
         self.online_expansion = true;
+        self
+    }
+
+    /// It makes volumes from other volumes ([`ContentSource::Volume`]).
+    #[must_use]
+    pub fn clones(mut self) -> Self {
+        self.clones = true;
         self
     }
 }
@@ -267,6 +276,21 @@ impl Volume {
         self.topology.push(place);
         self
     }
+}
+
+/// A snapshot as the driver describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its id: at most 128 bytes, and enough to find it again.
+    pub id: String,
+    /// The volume that it is of, by id. It may be gone.
+    pub volume: String,
+    /// What a volume that is made from it has at least, in bytes.
+    pub size: u64,
+    /// When it was cut, in seconds since 1970 by the clock of the back end.
+    pub created: u64,
+    /// A volume can be made from it now.
+    pub ready: bool,
 }
 
 /// Room for new volumes, in bytes.

@@ -113,6 +113,24 @@ pub mod publishing {
     });
 }
 
+/// The interface `snapshots`.
+pub mod snapshots {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world snapshots-part { export windlass:plugin/snapshots@0.1.0; }
+        ",
+        world: "windlass:sdk/snapshots-part",
+        default_bindings_module: "windlass_plugin_sdk::bindings::snapshots",
+        export_macro_name: "export_snapshots_part",
+        pub_export_macro: true,
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
 /// The import `files`.
 pub mod files {
     wit_bindgen::generate!({

@@ -2,7 +2,7 @@
 
 use crate::{
     AttachPlan, CapacityFacts, CapacityRange, Clusters, Context, CreateFacts, Description, Expanded, Files, Host, NodeFacts, NodeInfo, Page, PublishFacts,
-    Refusal, Room, ValidateFacts, Volume, VolumeFacts,
+    Refusal, Room, Snapshot, SnapshotFacts, ValidateFacts, Volume, VolumeFacts,
 };
 
 /// A driver for the node. All its functions are pure: the same facts and configuration give the same answer.
@@ -82,4 +82,14 @@ pub trait RbdDriver: NodeDriver {
 
     /// Takes it back. A volume that does not exist, or that the node does not have, is taken back already. No node: from all.
     fn unpublish(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str, node: Option<&str>) -> Result<(), Refusal>;
+}
+
+/// An [`RbdDriver`] that has snapshots. It makes volumes from them, too: [`ContentSource::Snapshot`](crate::ContentSource).
+pub trait RbdSnapshots: RbdDriver {
+    /// Cuts a snapshot of a volume. The same name and volume twice is the same snapshot; the same name and another volume is
+    /// [`Refusal::AlreadyExists`].
+    fn create_snapshot(host: &Host<'_>, clusters: &Clusters<'_>, facts: &SnapshotFacts) -> Result<Snapshot, Refusal>;
+
+    /// Deletes a snapshot. One that does not exist is deleted already; volumes that were made from it live on.
+    fn delete_snapshot(host: &Host<'_>, clusters: &Clusters<'_>, snapshot: &str) -> Result<(), Refusal>;
 }

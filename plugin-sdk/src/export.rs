@@ -4,7 +4,7 @@ mod files;
 mod images;
 
 pub use files::{OfFiles, can_list, is_file_driver, knows_its_room};
-pub use images::{OfImages, is_rbd_driver};
+pub use images::{OfImages, has_snapshots, is_rbd_driver};
 
 use crate::bindings::controller::exports::windlass::plugin::controller as wit_controller;
 use crate::bindings::driver::exports::windlass::plugin::driver as wit_driver;
@@ -47,6 +47,7 @@ impl<D: NodeDriver> wit_driver::Guest for Exported<D> {
             configuration: keys(said.configuration),
             secrets: keys(said.secrets),
             online_expansion: said.online_expansion,
+            clones: said.clones,
         }
     }
     fn probe() -> Result<bool, Refusal> {

@@ -115,6 +115,24 @@ impl PublishFacts {
     }
 }
 
+/// What [`RbdSnapshots::create_snapshot`](crate::RbdSnapshots::create_snapshot) is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotFacts {
+    /// The caller's name for the snapshot: the same name and volume twice is the same snapshot.
+    pub name: String,
+    /// The volume that it is of, by id.
+    pub volume: String,
+    /// The snapshot class's parameters.
+    pub parameters: Context,
+}
+
+impl SnapshotFacts {
+    /// For tests: without any parameter.
+    pub fn new(name: impl Into<String>, volume: impl Into<String>) -> Self {
+        Self { name: name.into(), volume: volume.into(), parameters: Context::new() }
+    }
+}
+
 /// What [`FileCapacity::capacity`](crate::FileCapacity::capacity) is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CapacityFacts {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod clusters;
+mod copies;
 mod folders;
 
 use crate::host::Imports;

@@ -14,6 +14,19 @@ pub(crate) trait ImageImports {
     fn pool_name(&self, cluster: &str, credentials: &Credentials, number: u64) -> Result<Option<String>, Refusal>;
     fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal>;
     fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: Option<&Holder>) -> Result<(), Refusal>;
+    fn take_snapshot(&self, pool: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(ImageSnapshot, bool), Refusal>;
+    fn delete_snapshot(&self, pool: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(), Refusal>;
+    /// Pool, image and snapshot of the source; pool and name of the copy.
+    fn copy(
+        &self,
+        source: (&RbdPool, &str, &str),
+        credentials: &Credentials,
+        copy: (&RbdPool, &str),
+        wish: ImageWish,
+        ancestors: Option<u32>,
+    ) -> Result<(Image, bool), Refusal>;
+    fn journal(&self, pool: &RbdPool, credentials: &Credentials, object: &str, keys: &[String]) -> Result<Context, Refusal>;
+    fn remove_from_journal(&self, pool: &RbdPool, credentials: &Credentials, object: &str, keys: &[String]) -> Result<(), Refusal>;
 }
 
 /// The clusters that the operator granted, for calls of the controller.
@@ -82,6 +95,17 @@ pub struct Image {
     pub metadata: Context,
 }
 
+/// A snapshot of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSnapshot {
+    /// Its name.
+    pub name: String,
+    /// The image's when it was taken, in bytes.
+    pub size: u64,
+    /// When it was taken, in seconds since 1970 by the cluster's clock.
+    pub created: u64,
+}
+
 impl Images<'_> {
     /// The image of this name: made with its metadata, or the one that exists, untouched. The second value says whether this call made it.
     pub fn create(&self, name: &str, wish: ImageWish) -> Result<(Image, bool), Refusal> {
@@ -133,4 +157,43 @@ impl Images<'_> {
     pub fn release(&self, name: &str, holder: Option<&Holder>) -> Result<(), Refusal> {
         self.imports.release(&self.pool, &self.credentials, name, holder)
     }
+
+    /// A snapshot of an image: taken, or the one of that name. Its name begins with `windlass.`, and it goes with its image. The second value
+    /// says whether this call took it.
+    pub fn take_snapshot(&self, name: &str, snapshot: &str) -> Result<(ImageSnapshot, bool), Refusal> {
+        self.imports.take_snapshot(&self.pool, &self.credentials, name, snapshot)
+    }
+
+    /// Deletes a snapshot; not there is as good. What was made from it lives on.
+    pub fn delete_snapshot(&self, name: &str, snapshot: &str) -> Result<(), Refusal> {
+        self.imports.delete_snapshot(&self.pool, &self.credentials, name, snapshot)
+    }
+
+    /// An image made from a snapshot of another, in this pool or another of the cluster: made with the snapshot's size, and with the source's
+    /// metadata, over which the wish's are written; or the one that exists, untouched. A snapshot whose name is `windlass.` and an ending of
+    /// the copy's name is the copy's own, and is deleted with it. A copy with more than `ancestors` images behind it is made independent of
+    /// them in the background.
+    pub fn copy(
+        &self,
+        (name, snapshot): (&str, &str),
+        (to, copy): (&RbdPool, &str),
+        wish: ImageWish,
+        ancestors: Option<u32>,
+    ) -> Result<(Image, bool), Refusal> {
+        self.imports.copy((&self.pool, name, snapshot), &self.credentials, (to, copy), wish, ancestors)
+    }
+
+    /// Values by key of an object of the journal that ceph-csi keeps in a pool. What is not there has no value.
+    pub fn journal(&self, object: &str, keys: &[&str]) -> Result<Context, Refusal> {
+        self.imports.journal(&self.pool, &self.credentials, object, &owned(keys))
+    }
+
+    /// Removes keys of such an object; without a key, the object. What is not there is removed already.
+    pub fn remove_from_journal(&self, object: &str, keys: &[&str]) -> Result<(), Refusal> {
+        self.imports.remove_from_journal(&self.pool, &self.credentials, object, &owned(keys))
+    }
+}
+
+fn owned(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
 }

@@ -55,7 +55,7 @@ mod images;
 mod refusal;
 mod sizes;
 
-pub use answer::{AttachPlan, Content, Description, Expanded, Filesystem, Key, MapOptions, NodeInfo, Page, Room, Source, Volume};
+pub use answer::{AttachPlan, Content, Description, Expanded, Filesystem, Key, MapOptions, NodeInfo, Page, Room, Snapshot, Source, Volume};
 pub use bindings::driver::windlass::plugin::log::Level;
 pub use bindings::driver::windlass::plugin::types::{
     Access, AccessMode, Capability, CapacityRange, ContentSource, Credentials, FilesystemKind, RbdPool, Refusal,
@@ -63,11 +63,11 @@ pub use bindings::driver::windlass::plugin::types::{
 pub use bindings::node::exports::windlass::plugin::node::{MsMode, ReadFrom};
 pub use bindings::rbd::windlass::plugin::rbd::{Features, Hold, Holder, Striping};
 pub use context::{Context, ORCHESTRATOR_PREFIX, Topology};
-pub use driver::{FileCapacity, FileDriver, FileListing, NodeDriver, RbdDriver};
-pub use facts::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, TopologyRequirement, ValidateFacts, VolumeFacts};
+pub use driver::{FileCapacity, FileDriver, FileListing, NodeDriver, RbdDriver, RbdSnapshots};
+pub use facts::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, SnapshotFacts, TopologyRequirement, ValidateFacts, VolumeFacts};
 pub use harness::Harness;
 pub use host::{File, Files, Folder, Host};
-pub use images::{Clusters, Image, ImageWish, Images};
+pub use images::{Clusters, Image, ImageSnapshot, ImageWish, Images};
 pub use sizes::Sizes;
 
 /// Exports a [`NodeDriver`] as a component: `driver` and `node`. Once in a crate.
@@ -109,12 +109,16 @@ macro_rules! export_file_driver {
     };
 }
 
-/// Exports an [`RbdDriver`] as a component: `driver`, `node`, `controller` and `publishing`. Once in a crate.
+/// Exports an [`RbdDriver`] as a component: `driver`, `node`, `controller` and `publishing`, and `snapshots` ([`RbdSnapshots`]) where it is
+/// named: `export_rbd_driver!(Mine, snapshots)`. Once in a crate.
 #[macro_export]
 #[rustfmt::skip]
 macro_rules! export_rbd_driver {
-    ($driver:ty) => {
+    (@check snapshots $driver:ty) => { const _: () = $crate::export::has_snapshots::<$driver>(); };
+    (@export snapshots $of:ident) => { $crate::bindings::snapshots::export_snapshots_part!($of with_types_in $crate::bindings::snapshots); };
+    ($driver:ty $(, $group:ident)*) => {
         const _: () = $crate::export::is_rbd_driver::<$driver>();
+        $( $crate::export_rbd_driver!(@check $group $driver); )*
         #[cfg(target_family = "wasm")]
         const _: () = {
             type Exported = $crate::export::Exported<$driver>;
@@ -123,6 +127,7 @@ macro_rules! export_rbd_driver {
             $crate::bindings::node::export_node_part!(Exported with_types_in $crate::bindings::node);
             $crate::bindings::controller::export_controller_part!(OfImages with_types_in $crate::bindings::controller);
             $crate::bindings::publishing::export_publishing_part!(OfImages with_types_in $crate::bindings::publishing);
+            $( $crate::export_rbd_driver!(@export $group OfImages); )*
         };
     };
 }

@@ -56,6 +56,9 @@ calls! {
     ControllerClient.list_volumes(ListVolumesRequest) -> ListVolumesResponse;
     ControllerClient.get_capacity(GetCapacityRequest) -> GetCapacityResponse;
     ControllerClient.controller_get_capabilities(ControllerGetCapabilitiesRequest) -> ControllerGetCapabilitiesResponse;
+    ControllerClient.create_snapshot(CreateSnapshotRequest) -> CreateSnapshotResponse;
+    ControllerClient.delete_snapshot(DeleteSnapshotRequest) -> DeleteSnapshotResponse;
+    ControllerClient.list_snapshots(ListSnapshotsRequest) -> ListSnapshotsResponse;
     ControllerClient.controller_expand_volume(ControllerExpandVolumeRequest) -> ControllerExpandVolumeResponse;
     ControllerClient.controller_publish_volume(ControllerPublishVolumeRequest) -> ControllerPublishVolumeResponse;
     ControllerClient.controller_unpublish_volume(ControllerUnpublishVolumeRequest) -> ControllerUnpublishVolumeResponse;

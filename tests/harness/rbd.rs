@@ -1,9 +1,13 @@
 //! A volume of the driver for Ceph RBD, as an orchestrator with a secret knows it: made, given to a node, staged there, and back.
 
 use crate::ceph::Cluster;
+use crate::network::Network;
 use crate::vm::GuestDaemon;
-use crate::{Endpoint, Volume};
+use crate::{Daemon, Endpoint, Setup, Volume};
+use anyhow::Result;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tonic::Status;
 use windlass_csi::v1;
 
@@ -25,6 +29,69 @@ pub fn serve(daemon: &GuestDaemon, cluster: &Cluster) -> Endpoint {
     daemon.write_driver(RBD_DRIVER, &driver_file(cluster));
     daemon.wait_ready(RBD_DRIVER);
     daemon.driver(RBD_DRIVER)
+}
+
+/// A daemon on this machine, in the network of a cluster of its own: for what needs a controller and no node.
+pub struct Controller {
+    /// The daemon, with the driver beside `local`.
+    pub daemon: Daemon,
+    /// The cluster.
+    pub cluster: Cluster,
+    network: Arc<Network>,
+}
+
+impl Controller {
+    /// Starts both.
+    pub fn start() -> Result<Self> {
+        let network = Network::new()?;
+        let cluster = Cluster::start(&network, 1)?;
+        let daemon = network.enter(|| Daemon::unready(Setup::default()))?;
+        // A call of the controller's waits for the cluster most of its time.
+        let file = format!("{}[limits]\nconcurrency = 16\n", driver_file(&cluster));
+        daemon.rename_in(file.as_bytes(), &format!("drivers.d/{RBD_DRIVER}.toml"));
+        let controller = Self { daemon, cluster, network };
+        controller.wait_ready();
+        Ok(controller)
+    }
+
+    /// Kills the daemon, and starts it again.
+    #[track_caller]
+    pub fn die_and_start_again(&mut self) {
+        self.daemon.kill();
+        self.network.enter(|| self.daemon.start_again()).expect("the cluster's network");
+        self.wait_ready();
+    }
+
+    #[track_caller]
+    fn wait_ready(&self) {
+        let (until, driver) = (Instant::now() + Duration::from_secs(120), self.driver());
+        while !matches!(driver.probe(), Ok(true)) {
+            assert!(Instant::now() < until, "{RBD_DRIVER} is not ready:\n{}", self.daemon.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The driver's socket.
+    pub fn driver(&self) -> Endpoint {
+        self.daemon.driver(RBD_DRIVER)
+    }
+}
+
+/// CreateSnapshot's request.
+pub fn snapshot_request(name: &str, volume: &str, secrets: &BTreeMap<String, String>) -> v1::CreateSnapshotRequest {
+    v1::CreateSnapshotRequest { name: name.to_owned(), source_volume_id: volume.to_owned(), secrets: secrets.clone(), ..Default::default() }
+}
+
+/// What a volume is to be made from.
+pub fn from_snapshot(id: &str) -> v1::VolumeContentSource {
+    use v1::volume_content_source::{SnapshotSource, Type};
+    v1::VolumeContentSource { r#type: Some(Type::Snapshot(SnapshotSource { snapshot_id: id.to_owned() })) }
+}
+
+/// The same for a volume.
+pub fn from_volume(id: &str) -> v1::VolumeContentSource {
+    use v1::volume_content_source::{Type, VolumeSource};
+    v1::VolumeContentSource { r#type: Some(Type::Volume(VolumeSource { volume_id: id.to_owned() })) }
 }
 
 /// The secrets of a user.

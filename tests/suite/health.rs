@@ -93,3 +93,24 @@ fn plugin_health_is_told_over_grpc_and_to_those_who_watch() {
         assert_eq!(client.check(ask("csi.v1.Node")).await.unwrap().into_inner().status(), ServingStatus::Serving);
     });
 }
+
+#[test]
+fn plugin_a_node_is_checked_before_a_daemon_runs_on_it() {
+    let daemon = Daemon::start();
+    let file = daemon.path("windlass.toml").display().to_string();
+    let check = || daemon.windlass(&["check", "--config", &file, "-o", "json"]);
+    let found = |output: &std::process::Output, what: &str| -> String {
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let finding = findings.as_array().unwrap().iter().find(|finding| finding["what"] == what).unwrap_or_else(|| panic!("{what}: {findings}")).clone();
+        finding["found"].as_str().unwrap().to_owned()
+    };
+    let good = check();
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    for what in ["kernel", "configuration", "CAP_SYS_ADMIN", "programs", "loop devices", "state", "drivers"] {
+        assert_eq!(found(&good, what), "ok", "{what}");
+    }
+    std::fs::write(&file, "rolls = []\n").unwrap();
+    let bad = check();
+    assert!(!bad.status.success() && String::from_utf8_lossy(&bad.stderr).contains("configuration"));
+    assert_eq!(found(&bad, "configuration"), "missing");
+}

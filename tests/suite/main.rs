@@ -1,6 +1,7 @@
-//! The tiers `plugin_`, `loop_` and `vm_` of the daemon as a whole: one binary, one module a subject.
+//! The tiers `plugin_`, `loop_`, `ceph_` and `vm_` of the daemon as a whole: one binary, one module a subject.
 
 mod conformance;
+mod copies;
 mod crash;
 mod dev;
 mod devices;

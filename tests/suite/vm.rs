@@ -4,6 +4,7 @@
 mod cluster;
 mod clusters;
 mod controller;
+mod copies;
 mod counts;
 mod deaths;
 mod devices;

@@ -3,6 +3,7 @@
 //! librbd makes the new image first and ties it to its parent after. One that was left in between looks like any blank image, and would be
 //! formatted; so a copy counts as made only once it says, in its metadata, of what.
 
+use crate::ancestry::MOST_ANCESTORS;
 use crate::cluster::{Cluster, Place};
 use crate::error::{CephError, Errno};
 use crate::ffi::ImageOptions;
@@ -27,11 +28,13 @@ pub struct SnapshotAt<'a> {
 impl Cluster {
     /// Makes an image from a snapshot, and says whether this call did: a copy that exists, be it of something else, is returned as it is
     /// (see [`COPY_OF`]), and one that was left half made is made anew. It has the snapshot's size, and the source's metadata, over which
-    /// that of the wish is written; the wish's size is not looked at.
+    /// that of the wish is written; the wish's size is not looked at. A snapshot whose name is `windlass.` and an ending of the copy's name is the copy's
+    /// own: it is deleted when the copy is purged or made independent. That is noted to be done ([`Cluster::flatten_noted`]) where more than `ancestors`
+    /// images are behind it.
     ///
-    /// Errors: `NotFound` (the image or the snapshot); `Precondition` where there is an image of that name that is no copy; those of
+    /// Errors: `TooDeep`; `NotFound` (the image or the snapshot); `Precondition` where there is an image of that name that is no copy; those of
     /// [`Cluster::create`].
-    pub fn copy(&self, source: SnapshotAt<'_>, at: &PoolAt, name: &RbdName, wish: &ImageWish) -> Result<(ImageFacts, bool), CephError> {
+    pub fn copy(&self, source: SnapshotAt<'_>, at: &PoolAt, name: &RbdName, wish: &ImageWish, ancestors: Option<u32>) -> Result<(ImageFacts, bool), CephError> {
         self.counted("copy", || {
             image::check(wish)?;
             let (from, place) = (self.place(source.at)?, self.place(at)?);
@@ -39,6 +42,17 @@ impl Cluster {
             place.prepare_trash();
             let no_snapshot = || from.no_snapshot(source.image, source.snapshot);
             let source_id = from.id(source.image)?.ok_or_else(no_snapshot)?;
+            let behind = from.ancestors(source.image, &source_id)? + 1;
+            if behind > MOST_ANCESTORS {
+                from.note_to_flatten(source.image)?;
+                return Err(CephError::TooDeep { image: from.image(source.image), most: MOST_ANCESTORS });
+            }
+            let is_noted = ancestors.is_some_and(|most| behind > most);
+            let note = |made: (ImageFacts, bool)| if is_noted { place.note_to_flatten(name).map(|()| made) } else { Ok(made) };
+            // Again when it is made: a round that comes in between finds no image, and takes the note for an old one.
+            if is_noted {
+                place.note_to_flatten(name)?;
+            }
             let mark = format!("{}/{source_id}@{}", from.io.id(), source.snapshot);
             let mut metadata = wish.metadata.clone();
             metadata.insert(COPY_OF.to_owned(), mark.clone());
@@ -48,7 +62,7 @@ impl Cluster {
             let make = || from.io.clone_to(source.image.as_str(), source.snapshot.as_str(), &place.io, name.as_str(), &options);
             let (made, is_new) = place.make(name, &metadata, failed, make)?;
             if is_new || made.metadata.get(COPY_OF) == Some(&mark) {
-                return Ok((made, is_new));
+                return note((made, is_new));
             }
             // A copy takes its source's metadata over before it gets its own.
             let inherited = from.facts(source.image, &source_id)?.ok_or_else(no_snapshot)?.metadata.remove(COPY_OF);
@@ -56,7 +70,7 @@ impl Cluster {
                 return Ok((made, false));
             }
             place.discard_half_made(&made)?;
-            place.make(name, &metadata, failed, make)
+            place.make(name, &metadata, failed, make).and_then(note)
         })
     }
 }

@@ -62,10 +62,11 @@ impl Cluster {
                 Err(Errno(libc::ENOENT)) => return Ok(Purged::default()),
                 Err(errno) => return Err(CephError::of("read", subject(), errno)),
             };
-            let ids: Vec<String> = notes.into_iter().map(|(id, _)| String::from_utf8_lossy(&id).into_owned()).collect();
+            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+            let notes: Vec<(String, String)> = notes.into_iter().map(|(id, name)| (text(id), text(name))).collect();
             let (mut purged, mut failure) = (Purged::default(), None);
-            for id in &ids {
-                match place.purge_one(id) {
+            for (id, name) in &notes {
+                match place.purge_one(id, name) {
                     Ok(true) => purged.removed += 1,
                     Ok(false) => purged.kept += 1,
                     Err(errno) => failure = failure.or(Some(CephError::of("remove", format!("{id} in {}", subject()), errno))),
@@ -76,7 +77,7 @@ impl Cluster {
                 Some(failure) => tracing::warn!("purging goes on past a failure: {failure}"),
                 None => {}
             }
-            purged.next = ids.into_iter().nth(limit.saturating_sub(1));
+            purged.next = notes.into_iter().nth(limit.saturating_sub(1)).map(|(id, _)| id);
             Ok(purged)
         })
     }
@@ -136,10 +137,16 @@ impl Place<'_> {
         }
     }
 
-    /// Is the image of that id gone?
-    fn purge_one(&self, id: &str) -> Result<bool, Errno> {
+    /// Is the image of that id gone, which had that name?
+    fn purge_one(&self, id: &str, noted: &str) -> Result<bool, Errno> {
         // As a name in a sentence, the id has to do.
         let Ok(name) = RbdName::parse(id) else { return Ok(false) };
+        // A snapshot that was there for this copy alone. Where it cannot be deleted, its image takes it along one day.
+        if let Ok(noted) = RbdName::parse(noted)
+            && let Err(error) = self.release_own_snapshot(&noted, id)
+        {
+            tracing::warn!(image = %self.image(&noted), %error, "the snapshot from which a deleted copy was made stays");
+        }
         let remove = || self.unhindered(&name, id, || self.io.trash_remove(id));
         let removed = match remove() {
             Err(Errno(libc::ENOTEMPTY)) if self.purge_snapshots(&name, id)? => remove(),

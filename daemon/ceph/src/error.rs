@@ -76,6 +76,22 @@ pub enum CephError {
         #[source]
         errno: Errno,
     },
+    /// The chain of copies of copies is too long for another.
+    #[error("{image} has {most} images behind it, and no kernel maps many more; it is being made independent of them: ask again later")]
+    TooDeep {
+        /// What was to be copied.
+        image: String,
+        /// How many there may be.
+        most: u32,
+    },
+    /// An image has as many snapshots as it may have.
+    #[error("{image} has {most} snapshots, and no kernel maps many more: delete some, and volumes that were made from it")]
+    TooManySnapshots {
+        /// The image.
+        image: String,
+        /// How many there may be.
+        most: usize,
+    },
     /// More connections than there may be.
     #[error("{most} connections to clusters are in use already: ask again when some have ended")]
     TooMany {
@@ -222,6 +238,7 @@ impl CephError {
             | Self::Uncounted { .. }
             | Self::TooMany { .. }
             | Self::Unreachable { .. }
+            | Self::TooDeep { .. }
             | Self::TimedOut { .. }
             | Self::Lost { .. }
             | Self::Malformed { .. }
@@ -230,7 +247,7 @@ impl CephError {
             Self::Unauthenticated { .. } => RefusalKind::Unauthenticated,
             Self::Forbidden { .. } => RefusalKind::PermissionDenied,
             Self::NotFound { .. } => RefusalKind::NotFound,
-            Self::Full { .. } => RefusalKind::Exhausted,
+            Self::Full { .. } | Self::TooManySnapshots { .. } => RefusalKind::Exhausted,
             Self::HeldOtherwise { .. } => RefusalKind::AlreadyExists,
             Self::Held { .. } | Self::Watched { .. } | Self::Precondition { .. } => RefusalKind::Precondition,
         }

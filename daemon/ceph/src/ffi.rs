@@ -459,6 +459,12 @@ impl Pool {
         })
     }
 
+    /// Removes an object: 1 operation.
+    pub(crate) fn remove(&self, object: &str) -> Result<(), Errno> {
+        // SAFETY: a live operation.
+        self.write(object, |operation| unsafe { (self.lib().rados_write_op_remove)(operation) })
+    }
+
     /// Makes an empty object, unless there is one: 1 operation.
     pub(crate) fn touch(&self, object: &str) -> Result<(), Errno> {
         // SAFETY: a live operation; not exclusive; no category, as there has been none for long.

@@ -26,13 +26,19 @@ impl Cluster {
         })
     }
 
-    /// Removes keys of an object of the journal: 1 operation. What is not there is as good.
+    /// Removes keys of an object of the journal; without a key, the object. What is not there is as good.
     ///
     /// Errors: `Invalid` for any other object.
     pub fn remove_from_journal(&self, at: &PoolAt, object: &RbdName, keys: &[&str]) -> Result<(), CephError> {
         self.counted("remove-from-journal", || {
             check(object, keys)?;
             let place = self.place(at)?;
+            if keys.is_empty() {
+                return match place.io.remove(object.as_str()) {
+                    Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+                    Err(errno) => Err(CephError::of("remove", subject(at, object), errno)),
+                };
+            }
             // Removing from an object that does not exist would make it.
             let has = match place.io.omap(object.as_str(), keys) {
                 Err(Errno(libc::ENOENT)) => return Ok(()),

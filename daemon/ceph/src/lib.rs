@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+mod ancestry;
 mod change;
 mod claim;
 mod cluster;
@@ -29,6 +30,7 @@ mod make;
 mod snapshot;
 mod statistics;
 
+pub use ancestry::MOST_ANCESTORS;
 pub use cluster::Cluster;
 pub use clusters::{ClusterAccess, ClusterKey, Clusters, Limits};
 pub use copy::{COPY_OF, SnapshotAt};

@@ -7,13 +7,16 @@ use crate::ffi::Exec;
 use crate::header::{header_of, rbd};
 use windlass_plan::rbd::{PoolAt, RbdName, SnapshotFacts};
 
+/// Snapshots of one image: the kernel maps no image with more than 510, those that only live on for their clones among them.
+const MOST: usize = 450;
+
 /// Snapshots that are asked about in one operation.
 const AT_ONCE: usize = 64;
 
 impl Cluster {
     /// Takes a snapshot, and says whether this call did: one of that name is returned as it is. Waits for one commit of the monitors.
     ///
-    /// Errors: `NotFound` (the image).
+    /// Errors: `NotFound` (the image); `TooManySnapshots`.
     pub fn snapshot(&self, at: &PoolAt, image: &RbdName, snapshot: &RbdName) -> Result<(SnapshotFacts, bool), CephError> {
         self.counted("snapshot", || {
             let place = self.place(at)?;
@@ -24,7 +27,12 @@ impl Cluster {
                 Err(Errno(libc::EEXIST)) => false,
                 Err(errno) => return Err(failed(errno)),
             };
-            let found = place.snapshots(image, &id)?.into_iter().find(|one| &one.name == snapshot);
+            let (all, count) = place.counted_snapshots(image, &id)?;
+            if is_new && count > MOST {
+                place.change(image, &id, |open| open.remove_snapshot(snapshot.as_str())).map_err(place.failed("delete a snapshot of", image))?;
+                return Err(CephError::TooManySnapshots { image: place.image(image), most: MOST });
+            }
+            let found = all.into_iter().find(|one| &one.name == snapshot);
             found.map(|facts| (facts, is_new)).ok_or_else(|| place.no_snapshot(image, snapshot))
         })
     }
@@ -92,13 +100,18 @@ impl Place<'_> {
 
     /// The snapshots of the image of that id that were taken by name.
     pub(crate) fn snapshots(&self, image: &RbdName, id: &str) -> Result<Vec<SnapshotFacts>, CephError> {
+        self.counted_snapshots(image, id).map(|(snapshots, _)| snapshots)
+    }
+
+    /// The same, and how many snapshots of all kinds it has.
+    fn counted_snapshots(&self, image: &RbdName, id: &str) -> Result<(Vec<SnapshotFacts>, usize), CephError> {
         let (failed, malformed) = (self.failed("look at", image), self.malformed(image));
         let header = header_of(id);
         let ask = |calls: &[Exec<'_>]| match self.io.ask(&header, calls) {
             Err(Errno(libc::ENOENT)) => Ok(Vec::new()),
             answers => answers.map_err(&failed),
         };
-        let Some(context) = ask(&[rbd(c"get_snapcontext", &[])])?.into_iter().next() else { return Ok(Vec::new()) };
+        let Some(context) = ask(&[rbd(c"get_snapcontext", &[])])?.into_iter().next() else { return Ok((Vec::new(), 0)) };
         let mut ids = read_context(&context.map_err(&failed)?).map_err(&malformed)?;
         ids.sort_unstable();
         let mut found = Vec::new();
@@ -114,7 +127,7 @@ impl Place<'_> {
                 }
             }
         }
-        Ok(found)
+        Ok((found, ids.len()))
     }
 }
 

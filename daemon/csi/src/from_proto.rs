@@ -8,8 +8,8 @@ mod fields;
 use crate::limits::{self, Problem};
 use crate::v1;
 use windlass_plan::request::{
-    Call, Capacity, CreateVolume, DeleteVolume, ExpandNode, ExpandVolume, ListVolumes, PublishToNode, PublishVolume, Secrets, StageVolume, UnpublishFromNode,
-    UnpublishVolume, UnstageVolume, ValidateVolume, VolumeStats,
+    Call, Capacity, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, ExpandNode, ExpandVolume, ListVolumes, PublishToNode, PublishVolume, Secrets,
+    StageVolume, UnpublishFromNode, UnpublishVolume, UnstageVolume, ValidateVolume, VolumeStats,
 };
 
 /// A request that cannot be understood, or that CSI forbids.
@@ -29,7 +29,7 @@ pub enum Kind {
     Missing,
     /// A field holds what it cannot hold, or what is not supported.
     Invalid,
-    /// The id of nothing: there is no such volume, and nothing to take down of it.
+    /// The id of nothing: there is no such volume or snapshot, and nothing to take away of it.
     NoSuchVolume,
     /// A token for the next page is none of ours, which has a code of its own.
     BadToken,
@@ -66,6 +66,27 @@ pub fn create_volume(message: v1::CreateVolumeRequest) -> Result<Call<CreateVolu
 /// DeleteVolume.
 pub fn delete_volume(message: v1::DeleteVolumeRequest) -> Result<Call<DeleteVolume>, BadRequest> {
     let request = DeleteVolume { volume: fields::volume_id(&message.volume_id)? };
+    Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
+}
+
+/// CreateSnapshot. Where a snapshot has to be reachable from is alpha, and not advertised.
+pub fn create_snapshot(message: v1::CreateSnapshotRequest) -> Result<Call<CreateSnapshot>, BadRequest> {
+    fields::given("source_volume_id", &message.source_volume_id, "the volume_id of the volume that is to be cut")?;
+    fields::given("name", &message.name, "the name by which the snapshot is to be found again")?;
+    if message.accessibility_requirements.is_some() {
+        return Err(fields::bad("accessibility_requirements", Problem::NotAdvertised { capability: "SNAPSHOT_ACCESSIBILITY_CONSTRAINTS" }));
+    }
+    let request = CreateSnapshot {
+        volume: fields::source_volume_id(&message.source_volume_id)?,
+        name: fields::name("name", &message.name)?,
+        parameters: fields::context("parameters", message.parameters)?,
+    };
+    Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
+}
+
+/// DeleteSnapshot.
+pub fn delete_snapshot(message: v1::DeleteSnapshotRequest) -> Result<Call<DeleteSnapshot>, BadRequest> {
+    let request = DeleteSnapshot { snapshot: fields::snapshot_id(&message.snapshot_id)? };
     Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
 }
 

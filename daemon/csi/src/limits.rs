@@ -32,7 +32,7 @@ pub enum Problem {
         right: &'static str,
     },
     /// An id that no driver can have given: the id of nothing.
-    #[error("is the id of no volume: it {why}")]
+    #[error("is the id of nothing: it {why}")]
     NobodysId {
         /// Why it can be none.
         why: NameError,

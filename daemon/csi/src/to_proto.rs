@@ -8,7 +8,7 @@ use crate::limits::{self, MAX_NODE_ID, Problem};
 use crate::v1;
 use v1::validate_volume_capabilities_response::Confirmed;
 use windlass_plan::ids::{MAX_STRING, parse_text};
-use windlass_plan::plugin::{CallFailure, CapacityAnswer, ExpandAnswer, NodeInfo, VolumeAnswer};
+use windlass_plan::plugin::{CallFailure, CapacityAnswer, ExpandAnswer, NodeInfo, SnapshotAnswer, VolumeAnswer};
 use windlass_plan::request::{ContentSource, Context, Topology};
 use windlass_plan::step::Usage;
 
@@ -86,6 +86,25 @@ pub fn capacity(answer: CapacityAnswer) -> Result<v1::GetCapacityResponse, BadAn
 pub fn published(publish_context: Context) -> Result<v1::ControllerPublishVolumeResponse, BadAnswer> {
     limits::map(&publish_context).map_err(|problem| bad("publish_context", problem))?;
     Ok(v1::ControllerPublishVolumeResponse { publish_context })
+}
+
+/// CreateSnapshot.
+pub fn snapshot_created(answer: SnapshotAnswer) -> Result<v1::CreateSnapshotResponse, BadAnswer> {
+    let (seconds, nanos) = answer.created;
+    let snapshot = v1::Snapshot {
+        size_bytes: size("snapshot.size_bytes", answer.size)?,
+        snapshot_id: text("snapshot.snapshot_id", &answer.snapshot)?,
+        source_volume_id: text("snapshot.source_volume_id", &answer.volume)?,
+        creation_time: Some(prost_types::Timestamp { seconds: size("snapshot.creation_time", seconds)?, nanos: nanoseconds(nanos)? }),
+        ready_to_use: answer.is_ready,
+        ..Default::default()
+    };
+    Ok(v1::CreateSnapshotResponse { snapshot: Some(snapshot) })
+}
+
+fn nanoseconds(number: u32) -> Result<i32, BadAnswer> {
+    let is_one = number < 1_000_000_000;
+    i32::try_from(number).ok().filter(|_| is_one).ok_or_else(|| bad("snapshot.creation_time", Problem::TooLarge { number: number.into() }))
 }
 
 /// ControllerExpandVolume.

@@ -1,7 +1,7 @@
 //! What a plugin may ask the world for while a controller call runs: its imports as data, and their answers.
 
 use crate::plugin::RefusalKind;
-use crate::rbd::{Claimed, Credentials, Hold, Holder, ImageFacts, ImageWish, PoolAt, PoolRoom, RbdName};
+use crate::rbd::{Claimed, Credentials, Hold, Holder, ImageFacts, ImageWish, PoolAt, PoolRoom, RbdName, SnapshotFacts};
 use crate::request::Context;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,20 @@ pub enum PoolVerb {
     },
     /// Free room.
     Room,
+    /// Values by key of an object of ceph-csi's journal.
+    Journal {
+        /// Its name, which begins with `csi.`.
+        object: RbdName,
+        /// Which.
+        keys: Vec<String>,
+    },
+    /// Removes keys of such an object; none of them: the object.
+    RemoveFromJournal {
+        /// Its name, which begins with `csi.`.
+        object: RbdName,
+        /// Which.
+        keys: Vec<String>,
+    },
 }
 
 /// What can be done with an image.
@@ -92,6 +106,29 @@ pub enum ImageVerb {
     Release {
         /// From whom; `None` is from all.
         holder: Option<Holder>,
+    },
+    /// Takes a snapshot; one of that name is returned as it is.
+    TakeSnapshot {
+        /// Its name.
+        snapshot: RbdName,
+    },
+    /// Deletes a snapshot; not there is as good.
+    DeleteSnapshot {
+        /// Its name.
+        snapshot: RbdName,
+    },
+    /// Makes another image from a snapshot of this one; one that exists is returned untouched.
+    Copy {
+        /// The snapshot.
+        snapshot: RbdName,
+        /// Where the copy is made.
+        to: PoolAt,
+        /// What it is called.
+        copy: RbdName,
+        /// What it is made as, but for the size, which is the snapshot's.
+        wish: Box<ImageWish>,
+        /// With more images behind it than this it is made independent of them in the background; `None` is never.
+        ancestors: Option<u32>,
     },
 }
 
@@ -158,8 +195,9 @@ impl RbdVerb {
     /// Does it change anything?
     pub fn changes(&self) -> bool {
         match self {
-            Self::PoolName { .. } | Self::Pool { verb: PoolVerb::List { .. } | PoolVerb::Room, .. } | Self::Image { verb: ImageVerb::Stat, .. } => false,
-            Self::Image { .. } => true,
+            Self::PoolName { .. } | Self::Image { verb: ImageVerb::Stat, .. } => false,
+            Self::Pool { verb: PoolVerb::List { .. } | PoolVerb::Room | PoolVerb::Journal { .. }, .. } => false,
+            Self::Pool { verb: PoolVerb::RemoveFromJournal { .. }, .. } | Self::Image { .. } => true,
         }
     }
 }
@@ -198,7 +236,7 @@ pub enum EffectAnswer {
 pub enum RbdAnswer {
     /// Of `pool-name`.
     PoolName(Option<RbdName>),
-    /// Of `create`: the image, and whether this call made it.
+    /// Of `create` and `copy`: the image, and whether this call made it.
     Created {
         /// The image as it is now.
         image: ImageFacts,
@@ -209,8 +247,17 @@ pub enum RbdAnswer {
     Image(Option<ImageFacts>),
     /// Of `resize`.
     Resized(ImageFacts),
-    /// Of `set-metadata`, `delete` and `release`.
+    /// Of `set-metadata`, `delete`, `release`, `delete-snapshot` and `remove-from-journal`.
     Done,
+    /// Of `take-snapshot`: the snapshot, and whether this call took it.
+    Snapshot {
+        /// The snapshot.
+        snapshot: SnapshotFacts,
+        /// It did not exist before.
+        is_new: bool,
+    },
+    /// Of `journal`.
+    Journal(Context),
     /// Of `list`.
     Names(Vec<RbdName>),
     /// Of `free`.

@@ -117,6 +117,37 @@ impl fmt::Display for VolumeId {
     }
 }
 
+/// A snapshot's id as its driver gave it: opaque, 1 to 128 bytes, no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotId(String);
+
+impl SnapshotId {
+    /// Takes an id, or says what is wrong with it.
+    pub fn parse(id: &str) -> Result<Self, NameError> {
+        Ok(Self(parse_text(id)?))
+    }
+}
+
+impl TryFrom<String> for SnapshotId {
+    type Error = NameError;
+    fn try_from(id: String) -> Result<Self, NameError> {
+        Self::parse(&id)
+    }
+}
+
+impl From<SnapshotId> for String {
+    fn from(id: SnapshotId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Text of 1 to 128 bytes without the characters that CSI forbids in names (U+0000-0008, 000B, 000C, 000E-001F, 007F-009F).
 pub fn parse_text(text: &str) -> Result<String, NameError> {
     if text.is_empty() {

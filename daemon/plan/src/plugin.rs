@@ -45,6 +45,13 @@ pub enum PluginCall {
         /// How large it is to be.
         capacity: CapacityRange,
     },
+    /// `snapshots.create-snapshot`
+    CreateSnapshot(SnapshotFacts),
+    /// `snapshots.delete-snapshot`
+    DeleteSnapshot {
+        /// The snapshot's id.
+        snapshot: String,
+    },
     /// `publishing.publish`
     Publish(PublishFacts),
     /// `publishing.unpublish`
@@ -70,6 +77,8 @@ impl PluginCall {
             PluginCall::ListVolumes { .. } => "listing.list-volumes",
             PluginCall::Capacity(_) => "capacity.room-for",
             PluginCall::Expand { .. } => "controller.expand",
+            PluginCall::CreateSnapshot(_) => "snapshots.create-snapshot",
+            PluginCall::DeleteSnapshot { .. } => "snapshots.delete-snapshot",
             PluginCall::Publish(_) => "publishing.publish",
             PluginCall::Unpublish { .. } => "publishing.unpublish",
         }
@@ -94,8 +103,10 @@ pub enum PluginAnswer {
     NodeInfo(NodeInfo),
     /// Of `create-volume`.
     Volume(VolumeAnswer),
-    /// Of `delete-volume`.
+    /// Of `delete-volume` and `delete-snapshot`.
     Deleted,
+    /// Of `create-snapshot`.
+    Snapshot(SnapshotAnswer),
     /// Of `validate`: nothing, or why not.
     Validated(Option<String>),
     /// Of `list-volumes`.
@@ -128,6 +139,8 @@ pub struct Description {
     pub secrets: Vec<Key>,
     /// Its volumes can grow while they are in use.
     pub online_expansion: bool,
+    /// It makes volumes from other volumes.
+    pub clones: bool,
 }
 
 /// A key of the configuration, or the name of a secret.
@@ -193,6 +206,17 @@ pub struct CreateFacts {
     pub topology: TopologyRequirement,
 }
 
+/// What `snapshots.create-snapshot` is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotFacts {
+    /// The caller's name.
+    pub name: String,
+    /// The volume that it is of.
+    pub volume: String,
+    /// The snapshot class's parameters.
+    pub parameters: Context,
+}
+
 /// What `publishing.publish` is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishFacts {
@@ -245,6 +269,21 @@ pub struct VolumeAnswer {
     pub source: Option<ContentSource>,
     /// Where it is reachable from; empty is everywhere.
     pub topology: Vec<Topology>,
+}
+
+/// A snapshot as a driver describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotAnswer {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// The volume that it is of.
+    pub volume: String,
+    /// What a volume that is made from it has at least, in bytes.
+    pub size: u64,
+    /// When it was cut, in seconds since 1970 and nanoseconds.
+    pub created: (u64, u32),
+    /// A volume can be made from it now.
+    pub is_ready: bool,
 }
 
 /// Room for new volumes, in bytes.

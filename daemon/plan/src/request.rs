@@ -1,7 +1,7 @@
 //! What a caller asks for, one type an RPC, after everything that can be known without looking at the world was checked.
 
 use crate::capability::Capability;
-use crate::ids::VolumeId;
+use crate::ids::{SnapshotId, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -161,6 +161,24 @@ pub struct ExpandVolume {
     pub capacity: CapacityRange,
     /// How it is used, if the caller says.
     pub capability: Option<Capability>,
+}
+
+/// CreateSnapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CreateSnapshot {
+    /// The volume that it is of.
+    pub volume: VolumeId,
+    /// The caller's name for it: what makes the call idempotent.
+    pub name: String,
+    /// The snapshot class's parameters.
+    pub parameters: Context,
+}
+
+/// DeleteSnapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DeleteSnapshot {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
 }
 
 /// ControllerPublishVolume.

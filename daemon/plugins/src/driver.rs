@@ -112,7 +112,7 @@ impl Driver {
             }
             (state.generations, state.advertised.clone())
         };
-        let promise = advertised.as_ref().map(|old| Promise { exports: &old.exports, vendor: &old.vendor });
+        let promise = advertised.as_ref().map(|old| Promise { exports: &old.exports, clones: old.clones, vendor: &old.vendor });
         let loaded = Generation::load(&self.workshop, spec, number, promise);
         match loaded {
             Ok(generation) => {
@@ -210,6 +210,7 @@ fn said(generation: &Generation) -> Remembered {
         version: generation.description.version.clone(),
         exports: generation.inspection.exports.clone(),
         online_expansion: generation.description.online_expansion,
+        clones: generation.description.clones,
         node: None,
     }
 }

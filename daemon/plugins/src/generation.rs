@@ -97,7 +97,7 @@ pub enum LoadError {
         /// Those that it reads.
         known: String,
     },
-    /// A capability that is advertised would go.
+    /// A capability that is advertised would go: an interface, or what `description` said.
     #[error("the component has no `{interface}`, which the driver advertises; restart the daemon to take a capability away")]
     Shrunk {
         /// The interface.
@@ -142,6 +142,8 @@ impl LoadError {
 pub struct Promise<'a> {
     /// Interfaces that are advertised.
     pub exports: &'a [String],
+    /// Volumes are made from other volumes.
+    pub clones: bool,
     /// The vendor.
     pub vendor: &'a str,
 }
@@ -164,6 +166,9 @@ impl Generation {
         if let Some(key) = spec.config.keys().find(|key| !description.configuration.iter().any(|known| known.name == **key)) {
             let known: Vec<&str> = description.configuration.iter().map(|key| key.name.as_str()).collect();
             return Err(LoadError::UnknownKey { key: key.clone(), known: if known.is_empty() { "nothing".to_owned() } else { known.join(", ") } });
+        }
+        if promise.is_some_and(|promise| promise.clones) && !description.clones {
+            return Err(LoadError::Shrunk { interface: "clones".to_owned() });
         }
         if let Some(promise) = promise.filter(|promise| promise.vendor != description.vendor) {
             return Err(LoadError::Vendor { found: description.vendor, serving: promise.vendor.to_owned() });

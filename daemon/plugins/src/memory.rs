@@ -22,6 +22,9 @@ pub struct Remembered {
     pub exports: Vec<String>,
     /// Volumes grow while they are in use.
     pub online_expansion: bool,
+    /// Volumes are made from other volumes.
+    #[serde(default)]
+    pub clones: bool,
     /// What it last said of this node: NodeGetInfo must not change because a plugin is broken.
     #[serde(default)]
     pub node: Option<NodeInfo>,
@@ -111,7 +114,7 @@ mod tests {
     use super::*;
 
     fn said(version: &str) -> Remembered {
-        Remembered { vendor: "v".into(), version: version.into(), exports: Vec::new(), online_expansion: false, node: None }
+        Remembered { vendor: "v".into(), version: version.into(), exports: Vec::new(), online_expansion: false, clones: false, node: None }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The component's exports: which there are, and a call of one of them in a fresh instance.
 
-use crate::bindings::exports::windlass::plugin::{capacity, controller, driver, listing, node, publishing};
+use crate::bindings::exports::windlass::plugin::{capacity, controller, driver, listing, node, publishing, snapshots};
 use crate::bindings::windlass::plugin::types::Refusal;
 use crate::call::Call;
 use crate::{from_wit, to_wit};
@@ -17,6 +17,7 @@ pub(crate) struct Exports {
     listing: Option<listing::GuestIndices>,
     capacity: Option<capacity::GuestIndices>,
     publishing: Option<publishing::GuestIndices>,
+    snapshots: Option<snapshots::GuestIndices>,
 }
 
 /// The inner error is the plugin's, the outer one wasmtime's.
@@ -33,6 +34,7 @@ impl Exports {
             listing: has("listing").then(|| listing::GuestIndices::new(&component)).transpose()?,
             capacity: has("capacity").then(|| capacity::GuestIndices::new(&component)).transpose()?,
             publishing: has("publishing").then(|| publishing::GuestIndices::new(&component)).transpose()?,
+            snapshots: has("snapshots").then(|| snapshots::GuestIndices::new(&component)).transpose()?,
             component,
         })
     }
@@ -46,6 +48,7 @@ impl Exports {
         self.listing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.capacity.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.publishing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
+        self.snapshots.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         Ok(())
     }
 
@@ -88,6 +91,10 @@ impl Exports {
             PluginCall::Capacity(facts) => {
                 said(group!(capacity).call_room_for(s, &to_wit::capacity_facts(facts))?, |room| Ok(PluginAnswer::Capacity(from_wit::room(room))))
             }
+            PluginCall::CreateSnapshot(facts) => said(group!(snapshots).call_create_snapshot(s, &to_wit::snapshot_facts(facts))?, |snapshot| {
+                Ok(PluginAnswer::Snapshot(from_wit::snapshot(snapshot)))
+            }),
+            PluginCall::DeleteSnapshot { snapshot } => said(group!(snapshots).call_delete_snapshot(s, &snapshot)?, |()| Ok(PluginAnswer::Deleted)),
             PluginCall::Publish(facts) => said(group!(publishing).call_publish(s, &to_wit::publish_facts(facts))?, |told| {
                 from_wit::context(told, "the publish_context").map(PluginAnswer::Published)
             }),

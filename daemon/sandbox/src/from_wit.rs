@@ -2,12 +2,12 @@
 
 pub(crate) mod rbd;
 
-use crate::bindings::exports::windlass::plugin::{capacity as room, controller, driver, node};
+use crate::bindings::exports::windlass::plugin::{capacity as room, controller, driver, node, snapshots};
 use crate::bindings::windlass::plugin::types as wit;
 use crate::text;
 use windlass_plan::attach::{AttachPlan, Content, Filesystem, Source};
 use windlass_plan::capability::FilesystemKind;
-use windlass_plan::plugin::{CapacityAnswer, Description, ExpandAnswer, Key, NodeInfo, Refusal, RefusalKind, VolumeAnswer};
+use windlass_plan::plugin::{CapacityAnswer, Description, ExpandAnswer, Key, NodeInfo, Refusal, RefusalKind, SnapshotAnswer, VolumeAnswer};
 use windlass_plan::rbd::BadName;
 use windlass_plan::request::{ContentSource, Context};
 
@@ -44,6 +44,9 @@ pub(crate) enum Malformed {
         /// The rule.
         problem: BadName,
     },
+    /// A copy in another cluster.
+    #[error("`to` is in another cluster than the image that is copied")]
+    OtherCluster,
     /// Not the address of a node.
     #[error("`holder.addresses` has {address:?}, which is not an IP address without a port, as `node-facts` gave it")]
     Address {
@@ -60,6 +63,7 @@ pub(crate) fn description(said: driver::Description) -> Description {
         configuration: keys(said.configuration),
         secrets: keys(said.secrets),
         online_expansion: said.online_expansion,
+        clones: said.clones,
     }
 }
 
@@ -98,6 +102,11 @@ pub(crate) fn volume(said: wit::Volume) -> Result<VolumeAnswer, Malformed> {
     });
     let topology = said.topology.into_iter().map(|place| context(place, "`topology`")).collect::<Result<_, _>>()?;
     Ok(VolumeAnswer { volume: said.id, capacity: said.capacity, context: context(said.context, "`context`")?, source, topology })
+}
+
+pub(crate) fn snapshot(said: snapshots::Snapshot) -> SnapshotAnswer {
+    let created = (said.created.seconds, said.created.nanoseconds);
+    SnapshotAnswer { snapshot: said.id, volume: said.volume, size: said.size, created, is_ready: said.ready }
 }
 
 pub(crate) fn room(said: room::Room) -> CapacityAnswer {

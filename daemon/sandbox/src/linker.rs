@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 const OFFERED: &str = "windlass:plugin/{log,config,files,rbd}@0.1 and, for the language's own library, wasi:{cli,clocks,filesystem,io,random,sockets}@0.2";
 
 /// Exports that only a driver with a controller can have.
-const OF_CONTROLLER: [&str; 3] = ["listing", "capacity", "publishing"];
+const OF_CONTROLLER: [&str; 4] = ["listing", "capacity", "publishing", "snapshots"];
 
 /// Why a component is not one of ours.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +129,8 @@ mod tests {
         assert!(told(&["windlass:plugin/driver@0.1.0"]).unwrap_err().contains("neither"));
         assert!(told(&["windlass:plugin/node@0.1.0"]).unwrap_err().contains("who it is"));
         assert!(told(&["windlass:plugin/driver@0.2.0"]).unwrap_err().contains("another version"));
-        let all = ["driver", "node", "controller", "listing", "capacity", "publishing"].map(|name| format!("windlass:plugin/{name}@0.1.0"));
-        assert_eq!(told(&all.each_ref().map(String::as_str)).unwrap().len(), 6);
+        let all = ["driver", "node", "controller", "listing", "capacity", "publishing", "snapshots"].map(|name| format!("windlass:plugin/{name}@0.1.0"));
+        assert_eq!(told(&all.each_ref().map(String::as_str)).unwrap().len(), 7);
         for name in OF_CONTROLLER {
             let words = told(&["windlass:plugin/driver@0.1.0", "windlass:plugin/node@0.1.0", &format!("windlass:plugin/{name}@0.1.0")]).unwrap_err();
             assert!(words.contains(&format!("`{name}` and not `controller`")), "{words}");

@@ -2,11 +2,11 @@
 
 pub(crate) mod rbd;
 
-use crate::bindings::exports::windlass::plugin::{capacity, controller, node, publishing};
+use crate::bindings::exports::windlass::plugin::{capacity, controller, node, publishing, snapshots};
 use crate::bindings::windlass::plugin::{files, types as wit};
 use windlass_plan::capability::{Access, AccessMode, Capability, FilesystemKind};
 use windlass_plan::effect::FileFacts;
-use windlass_plan::plugin::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, ValidateFacts, VolumeFacts};
+use windlass_plan::plugin::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, SnapshotFacts, ValidateFacts, VolumeFacts};
 use windlass_plan::request::{CapacityRange, ContentSource, Context, TopologyRequirement};
 
 pub(crate) fn volume_facts(facts: VolumeFacts) -> node::VolumeFacts {
@@ -40,6 +40,10 @@ pub(crate) fn validate_facts(facts: ValidateFacts) -> controller::ValidateFacts 
         capabilities: facts.capabilities.iter().map(capability).collect(),
         parameters: context(facts.parameters),
     }
+}
+
+pub(crate) fn snapshot_facts(facts: SnapshotFacts) -> snapshots::SnapshotFacts {
+    snapshots::SnapshotFacts { name: facts.name, volume: facts.volume, parameters: context(facts.parameters) }
 }
 
 pub(crate) fn publish_facts(facts: PublishFacts) -> publishing::PublishFacts {

@@ -1,7 +1,6 @@
 //! Puts together what the admin socket answers.
 
 use super::view::{Driver, DriverState, Effects, ExplainedStep, Explanation, Going, Status, Unowned, Volume};
-use crate::claims::Claimed;
 use crate::house::House;
 use crate::registration::Standing;
 use crate::served::Served;
@@ -32,7 +31,7 @@ pub(super) fn status(house: &Arc<House>) -> Status {
         volumes: records.iter().map(volume).collect(),
         going: (house.claims.going().into_iter())
             .map(|going| {
-                let (Claimed::Volume(driver, on) | Claimed::Name(driver, on)) = going.claimed;
+                let (driver, on) = going.claimed.into_parts();
                 Going { driver: driver.to_string(), on, verb: going.verb.to_owned(), seconds: going.age.as_secs_f64() }
             })
             .collect(),

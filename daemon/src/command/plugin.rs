@@ -63,6 +63,7 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
         version: generation.description.version.clone(),
         exports: generation.inspection.exports.clone(),
         online_expansion: generation.description.online_expansion,
+        clones: generation.description.clones,
         node: None,
     };
     let capabilities = Served::plugin_capabilities(&said)

@@ -5,6 +5,7 @@ mod images;
 mod mortal;
 mod process;
 mod role;
+mod sweep;
 
 pub(crate) use process::EffectsProcesses;
 pub(crate) use role::run;
@@ -12,7 +13,7 @@ pub(crate) use role::run;
 use crate::keys;
 use windlass_plan::attach::Source;
 use windlass_plan::check::secret;
-use windlass_plan::effect::{Effect, EffectAnswer, EffectError, FilesEffect, FilesVerb, ImageVerb, RbdAnswer, RbdEffect, RbdVerb, is_file_name};
+use windlass_plan::effect::{Effect, EffectAnswer, EffectError, FilesEffect, FilesVerb, ImageVerb, PoolVerb, RbdAnswer, RbdEffect, RbdVerb, is_file_name};
 use windlass_plan::failure::Failure;
 use windlass_plan::grants::{Grants, Ungranted};
 use windlass_plan::plugin::RefusalKind;
@@ -37,7 +38,7 @@ pub(crate) struct Effects<'a> {
 /// What the effects of one call left in the world that its answer has to tell.
 #[derive(Default)]
 pub(crate) struct Traces {
-    /// The canonical names of the sources that `create` effects made or found, in order.
+    /// The canonical names of the sources that effects made, found as what they would have made, or grew, in order.
     pub(crate) sources: Vec<String>,
     /// What `claim` effects proved, and for which use.
     pub(crate) claims: Vec<(Claimed, Hold)>,
@@ -79,9 +80,15 @@ impl Effects<'_> {
         if let Some(at) = pool_of(&verb) {
             self.grants.pool(&cluster, at).map_err(ungranted)?;
         }
-        if let RbdVerb::Image { verb: ImageVerb::Create(wish), .. } = &verb
-            && let Some(pool) = &wish.data_pool
-        {
+        if let RbdVerb::Image { verb: ImageVerb::Copy { to, .. }, .. } = &verb {
+            self.grants.pool(&cluster, to).map_err(ungranted)?;
+        }
+        let data_pool = match &verb {
+            RbdVerb::Image { verb: ImageVerb::Create(wish), .. } => wish.data_pool.as_ref(),
+            RbdVerb::Image { verb: ImageVerb::Copy { wish, .. }, .. } => wish.data_pool.as_ref(),
+            _ => None,
+        };
+        if let Some(pool) = data_pool {
             self.grants.data_pool(&cluster, pool).map_err(ungranted)?;
         }
         let secrets = keys::complete(grant, &credentials, self.secrets).map_err(invalid)?;
@@ -90,8 +97,11 @@ impl Effects<'_> {
             .map_err(|problem| refuse(RefusalKind::Invalid, format!("the secret `{}` is not a Ceph user: {problem}", credentials.user)))?;
         let key = secret(&secrets, &credentials.key).map_err(invalid)?;
         let source = match &verb {
-            RbdVerb::Image { at, image, verb: ImageVerb::Create(_) } => {
+            RbdVerb::Image { at, image, verb: ImageVerb::Create(_) | ImageVerb::Resize { .. } } => {
                 Some(ImageAt { cluster: cluster.clone(), at: at.clone(), image: image.clone() }.to_string())
+            }
+            RbdVerb::Image { verb: ImageVerb::Copy { to, copy, .. }, .. } => {
+                Some(ImageAt { cluster: cluster.clone(), at: to.clone(), image: copy.clone() }.to_string())
             }
             _ => None,
         };
@@ -110,7 +120,13 @@ impl Effects<'_> {
     /// A look belongs everywhere. What changes an image belongs to the call that asks for it, so that a plugin which is asked for free room
     /// deletes nothing.
     fn belongs(&self, verb: &RbdVerb) -> Result<(), EffectError> {
-        let RbdVerb::Image { verb, .. } = verb else { return Ok(()) };
+        const DELETES: &[&str] = &["controller.delete-volume", "snapshots.delete-snapshot"];
+        const COPIES: &[&str] = &["controller.create-volume", "snapshots.create-snapshot"];
+        let verb = match verb {
+            RbdVerb::Image { verb, .. } => verb,
+            RbdVerb::Pool { verb: PoolVerb::RemoveFromJournal { .. }, .. } => return self.one_of("remove-from-journal", DELETES),
+            RbdVerb::PoolName { .. } | RbdVerb::Pool { .. } => return Ok(()),
+        };
         let (name, calls): (_, &[&str]) = match verb {
             ImageVerb::Stat => return Ok(()),
             ImageVerb::Create(wish) => {
@@ -122,10 +138,25 @@ impl Effects<'_> {
                 ("set-metadata", &["controller.create-volume", "controller.expand"])
             }
             ImageVerb::Resize { .. } => ("resize", &["controller.create-volume", "controller.expand"]),
-            ImageVerb::Delete => ("delete", &["controller.delete-volume"]),
+            ImageVerb::Delete => ("delete", DELETES),
+            ImageVerb::TakeSnapshot { snapshot } => {
+                own_snapshot(snapshot)?;
+                ("take-snapshot", COPIES)
+            }
+            // One that was left is taken anew.
+            ImageVerb::DeleteSnapshot { snapshot } if own_snapshot(snapshot).is_ok() && COPIES.contains(&self.call) => return Ok(()),
+            ImageVerb::DeleteSnapshot { .. } => ("delete-snapshot", DELETES),
+            ImageVerb::Copy { wish, .. } => {
+                own_keys(&wish.metadata)?;
+                ("copy", COPIES)
+            }
             ImageVerb::Claim { .. } => ("claim", &["publishing.publish"]),
             ImageVerb::Release { .. } => ("release", &["publishing.unpublish"]),
         };
+        self.one_of(name, calls)
+    }
+
+    fn one_of(&self, name: &str, calls: &[&str]) -> Result<(), EffectError> {
         if calls.contains(&self.call) {
             return Ok(());
         }
@@ -144,6 +175,14 @@ fn own_keys(metadata: &Context) -> Result<(), EffectError> {
     match metadata.keys().find(|key| !["windlass.", "csi.storage.k8s.io/"].iter().any(|prefix| key.starts_with(prefix))) {
         None => Ok(()),
         Some(key) => Err(refuse(RefusalKind::PermissionDenied, format!("the metadata's key {key:?} does not begin with `windlass.` or `csi.storage.k8s.io/`"))),
+    }
+}
+
+/// A snapshot that a plugin may take: one that is purged with its image.
+fn own_snapshot(snapshot: &RbdName) -> Result<(), EffectError> {
+    match snapshot.as_str().starts_with(windlass_ceph::OUR_SNAPSHOTS) {
+        true => Ok(()),
+        false => Err(refuse(RefusalKind::PermissionDenied, format!("the snapshot's name {snapshot} does not begin with `{}`", windlass_ceph::OUR_SNAPSHOTS))),
     }
 }
 

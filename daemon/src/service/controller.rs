@@ -13,6 +13,9 @@ use windlass_csi::{from_proto, to_proto, v1};
 /// What a driver lacks that exports no `publishing`.
 const PUBLISHING: &str = "publishing to nodes: the volumes of this driver need none";
 
+/// What a driver lacks that exports no `snapshots`.
+const SNAPSHOTS: &str = "snapshots";
+
 /// The Controller service of one driver. What is not here answers UNIMPLEMENTED.
 pub(crate) struct ControllerService(pub(crate) Arc<Served>);
 
@@ -97,6 +100,28 @@ impl Controller for ControllerService {
     ) -> Result<Response<v1::ControllerGetCapabilitiesResponse>, Status> {
         let advertised = self.0.advertised().await?;
         Ok(Response::new(to_proto::controller_capabilities(Served::controller_capabilities(&advertised))))
+    }
+
+    async fn create_snapshot(&self, request: Request<v1::CreateSnapshotRequest>) -> Result<Response<v1::CreateSnapshotResponse>, Status> {
+        let until = until(&self.0, &request);
+        self.0.require("snapshots", SNAPSHOTS).await?;
+        let call = from_proto::create_snapshot(request.into_inner()).map_err(Refused::from)?;
+        let key = Claimed::SnapshotName(self.0.driver.name().clone(), call.request.name.clone());
+        match self.0.run("CreateSnapshot", key, until, call, story::snapshot::create).await? {
+            Answer::Snapshot(snapshot) => Ok(Response::new(to_proto::snapshot_created(snapshot).map_err(Refused::from)?)),
+            _ => Err(MISMATCH.into()),
+        }
+    }
+
+    async fn delete_snapshot(&self, request: Request<v1::DeleteSnapshotRequest>) -> Result<Response<v1::DeleteSnapshotResponse>, Status> {
+        let until = until(&self.0, &request);
+        self.0.require("snapshots", SNAPSHOTS).await?;
+        let Some(call) = unless_nothing(from_proto::delete_snapshot(request.into_inner()))? else {
+            return Ok(Response::new(v1::DeleteSnapshotResponse {}));
+        };
+        let key = Claimed::Snapshot(self.0.driver.name().clone(), call.request.snapshot.to_string());
+        done(self.0.run("DeleteSnapshot", key, until, call, story::snapshot::delete).await?)?;
+        Ok(Response::new(v1::DeleteSnapshotResponse {}))
     }
 
     async fn controller_expand_volume(

@@ -6,7 +6,7 @@ use crate::served::Served;
 use crate::story::{OTHER_ANSWER, call};
 use windlass_plan::check::{OWN_PREFIX, SOURCE_KEY};
 use windlass_plan::plugin::{CreateFacts, PluginAnswer, PluginCall, VolumeAnswer};
-use windlass_plan::request::{Call, CreateVolume};
+use windlass_plan::request::{Call, ContentSource, CreateVolume};
 
 pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut Claim) -> Result<Answer, Refused> {
     let generation = served.generation()?;
@@ -19,6 +19,13 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
         source: request.source,
         topology: request.topology,
     };
+    let driver = served.driver.name();
+    match &facts.source {
+        None => {}
+        // What is copied is not deleted meanwhile.
+        Some(ContentSource::Volume(volume)) => claim.share(Claimed::Volume(driver.clone(), volume.clone()))?,
+        Some(ContentSource::Snapshot(snapshot)) => claim.share(Claimed::Snapshot(driver.clone(), snapshot.clone()))?,
+    }
     let mut is_claimed = false;
     loop {
         let (answer, traces) = call(served, &generation, PluginCall::CreateVolume(facts.clone()), &secrets)?;
@@ -30,7 +37,7 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
             if std::mem::replace(&mut is_claimed, true) {
                 return Err(Refused::Contract("it gives one name two different ids"));
             }
-            if claim.add(key) {
+            if claim.add(key)? {
                 continue;
             }
         }
@@ -47,6 +54,9 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
 fn check(volume: &VolumeAnswer, facts: &CreateFacts) -> Result<(), Refused> {
     if volume.context.keys().any(|key| key.starts_with(OWN_PREFIX)) {
         return Err(Refused::Contract("its context holds a key that begins with `windlass.io/`"));
+    }
+    if volume.source != facts.source {
+        return Err(Refused::Contract("the volume was made from another source than the one that was asked for"));
     }
     if volume.capacity != 0 && !facts.capacity.admits(volume.capacity) {
         return Err(Refused::Contract("the volume's size is not within the range that was asked for"));

@@ -4,12 +4,19 @@ use super::{Daemon, HOST};
 use crate::bindings::controller::exports::windlass::plugin::controller as wit;
 use crate::bindings::publishing::exports::windlass::plugin::publishing as wit_publishing;
 use crate::bindings::rbd::windlass::plugin::rbd as wit_rbd;
+use crate::bindings::snapshots::exports::windlass::plugin::snapshots as wit_snapshots;
 use crate::images::ImageImports;
-use crate::{CapacityRange, Clusters, Context, Credentials, Expanded, Hold, Holder, Image, ImageWish, PublishFacts, RbdDriver, RbdPool, Refusal};
+use crate::{
+    CapacityRange, Clusters, Context, Credentials, Expanded, Hold, Holder, Image, ImageSnapshot, ImageWish, PublishFacts, RbdDriver, RbdPool, RbdSnapshots,
+    Refusal, Snapshot, SnapshotFacts,
+};
 use std::marker::PhantomData;
 
 /// Compiles where `D` is a driver that makes its volumes as images.
 pub const fn is_rbd_driver<D: RbdDriver>() {}
+
+/// Compiles where `D` has snapshots.
+pub const fn has_snapshots<D: RbdSnapshots>() {}
 
 /// A driver that makes its volumes as images, as the bindings want it.
 pub struct OfImages<D>(PhantomData<D>);
@@ -18,9 +25,7 @@ const CLUSTERS: Clusters<'static> = Clusters { imports: &Daemon };
 
 impl ImageImports for Daemon {
     fn create(&self, pool: &RbdPool, credentials: &Credentials, name: &str, wish: ImageWish) -> Result<(Image, bool), Refusal> {
-        let ImageWish { size, features, object_size, striping, data_pool, metadata } = wish;
-        let wish = wit_rbd::ImageWish { size, features, object_size, striping, data_pool, metadata: metadata.into() };
-        wit_rbd::create(pool, credentials, name, &wish).map(|created| (created.image.into(), created.is_new))
+        wit_rbd::create(pool, credentials, name, &wish.into()).map(|created| (created.image.into(), created.is_new))
     }
     fn stat(&self, pool: &RbdPool, credentials: &Credentials, name: &str) -> Result<Option<Image>, Refusal> {
         wit_rbd::stat(pool, credentials, name).map(|image| image.map(Image::from))
@@ -49,6 +54,37 @@ impl ImageImports for Daemon {
     }
     fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: Option<&Holder>) -> Result<(), Refusal> {
         wit_rbd::release(pool, credentials, name, holder)
+    }
+    fn take_snapshot(&self, pool: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(ImageSnapshot, bool), Refusal> {
+        let taken = wit_rbd::take_snapshot(pool, credentials, name, snapshot)?;
+        let wit_rbd::Snapshot { name, size, created } = taken.snapshot;
+        Ok((ImageSnapshot { name, size, created }, taken.is_new))
+    }
+    fn delete_snapshot(&self, pool: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(), Refusal> {
+        wit_rbd::delete_snapshot(pool, credentials, name, snapshot)
+    }
+    fn copy(
+        &self,
+        (pool, name, snapshot): (&RbdPool, &str, &str),
+        credentials: &Credentials,
+        (to, copy): (&RbdPool, &str),
+        wish: ImageWish,
+        ancestors: Option<u32>,
+    ) -> Result<(Image, bool), Refusal> {
+        wit_rbd::copy(pool, credentials, name, snapshot, to, copy, &wish.into(), ancestors).map(|created| (created.image.into(), created.is_new))
+    }
+    fn journal(&self, pool: &RbdPool, credentials: &Credentials, object: &str, keys: &[String]) -> Result<Context, Refusal> {
+        wit_rbd::journal(pool, credentials, object, keys).map(Context::from)
+    }
+    fn remove_from_journal(&self, pool: &RbdPool, credentials: &Credentials, object: &str, keys: &[String]) -> Result<(), Refusal> {
+        wit_rbd::remove_from_journal(pool, credentials, object, keys)
+    }
+}
+
+impl From<ImageWish> for wit_rbd::ImageWish {
+    fn from(wish: ImageWish) -> Self {
+        let ImageWish { size, features, object_size, striping, data_pool, metadata } = wish;
+        Self { size, features, object_size, striping, data_pool, metadata: metadata.into() }
     }
 }
 
@@ -83,5 +119,16 @@ impl<D: RbdDriver> wit_publishing::Guest for OfImages<D> {
     }
     fn unpublish(volume: String, node: Option<String>) -> Result<(), Refusal> {
         D::unpublish(&HOST, &CLUSTERS, &volume, node.as_deref())
+    }
+}
+
+impl<D: RbdSnapshots> wit_snapshots::Guest for OfImages<D> {
+    fn create_snapshot(facts: wit_snapshots::SnapshotFacts) -> Result<wit_snapshots::Snapshot, Refusal> {
+        let facts = SnapshotFacts { name: facts.name, volume: facts.volume, parameters: facts.parameters.into() };
+        let Snapshot { id, volume, size, created, ready } = D::create_snapshot(&HOST, &CLUSTERS, &facts)?;
+        Ok(wit_snapshots::Snapshot { id, volume, size, created: wit_snapshots::Timestamp { seconds: created, nanoseconds: 0 }, ready })
+    }
+    fn delete_snapshot(snapshot: String) -> Result<(), Refusal> {
+        D::delete_snapshot(&HOST, &CLUSTERS, &snapshot)
     }
 }

@@ -5,7 +5,8 @@ use super::clusters::is_name;
 use super::folders::is_file_name;
 use crate::{
     AttachPlan, CapacityFacts, CapacityRange, Context, CreateFacts, Description, Expanded, FileCapacity, FileDriver, FileListing, MapOptions, NodeDriver,
-    NodeFacts, NodeInfo, Page, PublishFacts, RbdDriver, RbdPool, Refusal, Room, Source, Topology, ValidateFacts, Volume, VolumeFacts,
+    NodeFacts, NodeInfo, Page, PublishFacts, RbdDriver, RbdPool, RbdSnapshots, Refusal, Room, Snapshot, SnapshotFacts, Source, Topology, ValidateFacts, Volume,
+    VolumeFacts,
 };
 
 /// Bytes that a string may have, a node's id, and a map, as CSI says.
@@ -127,6 +128,21 @@ impl Harness {
         check_expanded(range, D::expand(&self.host(), &self.granted_clusters(), volume, &range))
     }
 
+    /// `snapshots.create-snapshot`
+    pub fn create_snapshot<D: RbdSnapshots>(&self, facts: &SnapshotFacts) -> Result<Snapshot, Refusal> {
+        let snapshot = D::create_snapshot(&self.host(), &self.granted_clusters(), facts)?;
+        for (what, id) in [("id", &snapshot.id), ("volume", &snapshot.volume)] {
+            assert!((1..=STRING_LIMIT).contains(&id.len()), "the snapshot's {what} is {} bytes long; 1 to {STRING_LIMIT} are allowed", id.len());
+        }
+        assert_eq!(snapshot.volume, facts.volume, "the snapshot is of the volume that was asked for");
+        Ok(snapshot)
+    }
+
+    /// `snapshots.delete-snapshot`
+    pub fn delete_snapshot<D: RbdSnapshots>(&self, snapshot: &str) -> Result<(), Refusal> {
+        D::delete_snapshot(&self.host(), &self.granted_clusters(), snapshot)
+    }
+
     /// `publishing.publish`
     pub fn publish<D: RbdDriver>(&self, facts: &PublishFacts) -> Result<Context, Refusal> {
         let told = D::publish(&self.host(), &self.granted_clusters(), facts)?;
@@ -144,6 +160,7 @@ fn check_created(facts: &CreateFacts, answer: Result<Volume, Refusal>) -> Result
     let volume = answer?;
     check_volume(&volume);
     assert!(facts.capacity.admits(volume.capacity), "{} bytes are not in the range that was asked for", volume.capacity);
+    assert_eq!(volume.source, facts.source, "the volume names the source that it was asked to have");
     Ok(volume)
 }
 

@@ -2,7 +2,7 @@
 
 use super::Harness;
 use crate::images::ImageImports;
-use crate::{Context, Credentials, Features, Hold, Holder, Image, ImageWish, RbdPool, Refusal};
+use crate::{Context, Credentials, Features, Hold, Holder, Image, ImageSnapshot, ImageWish, RbdPool, Refusal};
 use std::collections::BTreeMap;
 
 /// A cluster: its pools by name.
@@ -11,16 +11,27 @@ pub(super) struct Cluster {
     pools: BTreeMap<String, Pool>,
 }
 
-/// A pool: its images by namespace and name.
-struct Pool {
+/// A pool: its images and the objects of its journal, by namespace and name.
+#[derive(Default)]
+pub(super) struct Pool {
     number: u64,
-    images: BTreeMap<(String, String), Kept>,
+    pub(super) images: BTreeMap<(String, String), Kept>,
+    pub(super) journal: BTreeMap<(String, String), Context>,
 }
 
-/// An image, and which nodes have it.
-struct Kept {
-    image: Image,
+/// An image, which nodes have it, and its snapshots.
+pub(super) struct Kept {
+    pub(super) image: Image,
     holders: Vec<(Hold, Holder)>,
+    pub(super) snapshots: Vec<ImageSnapshot>,
+    /// Of what it is a copy: pool, image and snapshot.
+    pub(super) source: Option<(RbdPool, String, String)>,
+}
+
+impl Kept {
+    pub(super) fn new(image: Image) -> Self {
+        Self { image, holders: Vec::new(), snapshots: Vec::new(), source: None }
+    }
 }
 
 /// Bytes that a simulated pool has.
@@ -38,7 +49,7 @@ const BUILDS_ON: [(Features, Features, &str); 2] = [
 impl Cluster {
     /// Empty pools, numbered from 1 on.
     pub(super) fn with_pools(pools: &[&str]) -> Self {
-        let pools = pools.iter().zip(1..).map(|(name, number)| ((*name).to_owned(), Pool { number, images: BTreeMap::new() }));
+        let pools = pools.iter().zip(1..).map(|(name, number)| ((*name).to_owned(), Pool { number, ..Pool::default() }));
         Self { pools: pools.collect() }
     }
 
@@ -81,7 +92,12 @@ impl Harness {
         let mut clusters = self.clusters.borrow_mut();
         let kept = clusters.get_mut(&pool.cluster).and_then(|cluster| cluster.pools.get_mut(&pool.pool));
         let kept = kept.expect("the test puts an image into a pool that it granted");
-        kept.images.insert((pool.namespace.clone(), image.name.clone()), Kept { image, holders: Vec::new() });
+        kept.images.insert((pool.namespace.clone(), image.name.clone()), Kept::new(image));
+    }
+
+    /// The pool, for whoever looks behind the driver's back.
+    pub(super) fn looked_at<T>(&self, at: &RbdPool, look: impl FnOnce(&mut Pool) -> T) -> Option<T> {
+        self.clusters.borrow_mut().get_mut(&at.cluster).and_then(|cluster| cluster.pools.get_mut(&at.pool)).map(look)
     }
 
     /// Is there such a cluster, are the secrets there, and the names fit to be names?
@@ -106,7 +122,7 @@ impl Harness {
         }
     }
 
-    fn with_pool<T>(&self, at: &RbdPool, credentials: &Credentials, deed: impl FnOnce(&mut Pool) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    pub(super) fn with_pool<T>(&self, at: &RbdPool, credentials: &Credentials, deed: impl FnOnce(&mut Pool) -> Result<T, Refusal>) -> Result<T, Refusal> {
         check_name("pool.pool", &at.pool)?;
         if !at.namespace.is_empty() {
             check_name("pool.namespace", &at.namespace)?;
@@ -120,7 +136,13 @@ impl Harness {
         })
     }
 
-    fn with_image<T>(&self, at: &RbdPool, credentials: &Credentials, name: &str, deed: impl FnOnce(&mut Kept) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    pub(super) fn with_image<T>(
+        &self,
+        at: &RbdPool,
+        credentials: &Credentials,
+        name: &str,
+        deed: impl FnOnce(&mut Kept) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         check_name("name", name)?;
         self.with_pool(at, credentials, |pool| match pool.images.get_mut(&(at.namespace.clone(), name.to_owned())) {
             Some(kept) => deed(kept),
@@ -129,9 +151,9 @@ impl Harness {
     }
 }
 
-impl ImageImports for Harness {
-    fn create(&self, at: &RbdPool, credentials: &Credentials, name: &str, wish: ImageWish) -> Result<(Image, bool), Refusal> {
-        check_name("name", name)?;
+impl Harness {
+    /// What the cluster would refuse of a wish.
+    pub(super) fn check_wish(&self, at: &RbdPool, credentials: &Credentials, wish: &ImageWish) -> Result<(), Refusal> {
         if let Some((_, _, words)) = BUILDS_ON.into_iter().find(|(feature, base, _)| wish.features.contains(*feature) && !wish.features.contains(*base)) {
             return Err(Refusal::invalid(words));
         }
@@ -146,13 +168,21 @@ impl ImageImports for Harness {
         if let Some(data) = &wish.data_pool {
             self.with_pool(&RbdPool { pool: data.clone(), ..at.clone() }, credentials, |_| Ok(()))?;
         }
+        Ok(())
+    }
+}
+
+impl ImageImports for Harness {
+    fn create(&self, at: &RbdPool, credentials: &Credentials, name: &str, wish: ImageWish) -> Result<(Image, bool), Refusal> {
+        check_name("name", name)?;
+        self.check_wish(at, credentials, &wish)?;
         self.with_pool(at, credentials, |pool| {
             let id = format!("{:x}", 0x1000 * pool.number + pool.images.len() as u64);
             let mut is_new = false;
             let kept = pool.images.entry((at.namespace.clone(), name.to_owned())).or_insert_with(|| {
                 is_new = true;
                 let ImageWish { size, features, data_pool, metadata, .. } = wish;
-                Kept { image: Image { name: name.to_owned(), id, size, features, data_pool, metadata }, holders: Vec::new() }
+                Kept::new(Image { name: name.to_owned(), id, size, features, data_pool, metadata })
             });
             Ok((kept.image.clone(), is_new))
         })
@@ -185,9 +215,9 @@ impl ImageImports for Harness {
             if let Some((_, holder)) = pool.images.get(&key).and_then(|kept| kept.holders.first()) {
                 return Err(Refusal::precondition(format!("the image {name} is claimed for the node {}", holder.node)));
             }
-            pool.images.remove(&key);
-            Ok(())
+            Ok(pool.images.remove(&key))
         })
+        .map(|gone| self.delete_own_snapshot(gone))
     }
 
     fn list(&self, at: &RbdPool, credentials: &Credentials, after: &str, limit: u32) -> Result<Vec<String>, Refusal> {
@@ -232,9 +262,36 @@ impl ImageImports for Harness {
             Ok(())
         })
     }
+
+    fn take_snapshot(&self, at: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(ImageSnapshot, bool), Refusal> {
+        self.snapshot_taken(at, credentials, name, snapshot)
+    }
+
+    fn delete_snapshot(&self, at: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(), Refusal> {
+        self.snapshot_deleted(at, credentials, name, snapshot)
+    }
+
+    fn copy(
+        &self,
+        source: (&RbdPool, &str, &str),
+        credentials: &Credentials,
+        copy: (&RbdPool, &str),
+        wish: ImageWish,
+        _: Option<u32>,
+    ) -> Result<(Image, bool), Refusal> {
+        self.copied(source, credentials, copy, wish)
+    }
+
+    fn journal(&self, at: &RbdPool, credentials: &Credentials, object: &str, keys: &[String]) -> Result<Context, Refusal> {
+        self.journal_read(at, credentials, object, keys)
+    }
+
+    fn remove_from_journal(&self, at: &RbdPool, credentials: &Credentials, object: &str, keys: &[String]) -> Result<(), Refusal> {
+        self.journal_cut(at, credentials, object, keys)
+    }
 }
 
-fn check_metadata(metadata: &Context) -> Result<(), Refusal> {
+pub(super) fn check_metadata(metadata: &Context) -> Result<(), Refusal> {
     if metadata.bytes() > METADATA_LIMIT {
         return Err(Refusal::invalid(format!("the metadata are larger than {METADATA_LIMIT} bytes")));
     }
@@ -254,7 +311,7 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=96).contains(&name.len()) && !name.starts_with(['-', '.']) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:+".contains(&byte))
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), Refusal> {
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), Refusal> {
     if is_name(name) {
         Ok(())
     } else {

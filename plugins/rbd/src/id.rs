@@ -1,7 +1,7 @@
 //! The id of a volume: where its image is, in at most 128 bytes. Ours, and those that ceph-csi gave.
 //!
 //! Ours is `1/CLUSTER/POOL/NAMESPACE/IMAGE`: a version, then the names themselves, since no name has a `/`. The default namespace is empty.
-//! ceph-csi's is `0001-LLLL-CLUSTER-PPPPPPPPPPPPPPPP-UUID`: the length of the cluster's id and the number of the pool in hexadecimal digits.
+//! A snapshot's is the same with `s1`, so that neither is taken for the other. ceph-csi's is `0001-LLLL-CLUSTER-PPPPPPPPPPPPPPPP-UUID`: the length of the cluster's id and the number of the pool in hexadecimal digits.
 
 use crate::names::{is_name, shown};
 use sha2::{Digest, Sha256};
@@ -10,8 +10,9 @@ use windlass_plugin_sdk::{RbdPool, Refusal};
 /// Bytes that CSI allows an id.
 const LIMIT: usize = 128;
 
-/// The version of our ids.
+/// The version of our ids, a volume's and a snapshot's.
 const VERSION: &str = "1";
+const SNAPSHOT: &str = "s1";
 
 /// Bytes of a UUID as text.
 pub(crate) const UUID: usize = 36;
@@ -44,15 +45,24 @@ pub(crate) enum Id {
 impl Id {
     /// Reads an id; `None` where neither driver could have given it.
     pub(crate) fn parse(id: &str) -> Option<Self> {
-        parse_ours(id).map(Self::Ours).or_else(|| parse_ceph_csi(id))
+        parse_ours(VERSION, id).map(Self::Ours).or_else(|| parse_ceph_csi(id))
+    }
+
+    /// The same of a snapshot. ceph-csi's look like those of volumes.
+    pub(crate) fn parse_snapshot(id: &str) -> Option<Self> {
+        parse_ours(SNAPSHOT, id).map(Self::Ours).or_else(|| parse_ceph_csi(id))
     }
 }
 
-fn parse_ours(id: &str) -> Option<Place> {
+fn parse_ours(version: &str, id: &str) -> Option<Place> {
     let parts: Vec<&str> = id.split('/').collect();
-    let [VERSION, cluster, pool, namespace, image] = parts[..] else { return None };
+    let [first, cluster, pool, namespace, image] = parts[..] else { return None };
     let uuid = image.get(image.len().checked_sub(UUID)?..)?;
-    let is_ours = id.len() <= LIMIT && [cluster, pool, image].into_iter().all(is_name) && (namespace.is_empty() || is_name(namespace)) && is_uuid(uuid);
+    let is_ours = first == version
+        && id.len() <= LIMIT
+        && [cluster, pool, image].into_iter().all(is_name)
+        && (namespace.is_empty() || is_name(namespace))
+        && is_uuid(uuid);
     is_ours.then(|| Place { pool: RbdPool { cluster: cluster.into(), pool: pool.into(), namespace: namespace.into() }, image: image.into() })
 }
 
@@ -97,16 +107,35 @@ pub(crate) fn image_name(prefix: &str, name: &str) -> String {
 impl Place {
     /// The id of the volume that is this image, or which of its names are too long for one.
     pub(crate) fn id(&self) -> Result<String, Refusal> {
+        self.id_of(VERSION, "volumeNamePrefix")
+    }
+
+    /// The id of the snapshot that is this image.
+    pub(crate) fn snapshot_id(&self) -> Result<String, Refusal> {
+        self.id_of(SNAPSHOT, "snapshotNamePrefix")
+    }
+
+    fn id_of(&self, version: &str, prefix: &str) -> Result<String, Refusal> {
         let Place { pool: RbdPool { cluster, pool, namespace }, image } = self;
-        let id = format!("{VERSION}/{cluster}/{pool}/{namespace}/{image}");
+        let id = format!("{version}/{cluster}/{pool}/{namespace}/{image}");
         if id.len() <= LIMIT {
             return Ok(id);
         }
-        let names = [("clusterID", cluster.len()), ("pool", pool.len()), ("radosNamespace", namespace.len()), ("volumeNamePrefix", image.len() - UUID)];
+        let names = [("clusterID", cluster.len()), ("pool", pool.len()), ("radosNamespace", namespace.len()), (prefix, image.len() - UUID)];
         let lengths = names.map(|(key, length)| format!("`{key}` {length}")).join(", ");
-        let room = LIMIT - UUID - VERSION.len() - names.len();
-        Err(Refusal::invalid(format!("the names are too long for a volume's id ({lengths} bytes): together they may have {room}")))
+        let room = LIMIT - UUID - version.len() - names.len();
+        Err(Refusal::invalid(format!("the names are too long for an id ({lengths} bytes): together they may have {room}")))
     }
+
+    /// The UUID that its name ends with.
+    pub(crate) fn uuid(&self) -> &str {
+        &self.image[self.image.len().saturating_sub(UUID)..]
+    }
+}
+
+/// There is no such snapshot.
+pub(crate) fn unknown_snapshot(id: &str) -> Refusal {
+    Refusal::not_found(format!("there is no snapshot {:?}", shown(id)))
 }
 
 /// There is no such volume.

@@ -1,11 +1,14 @@
 //! The driver for Ceph RBD: each volume is an image of a cluster that the operator granted, mapped by the kernel client.
 
 mod class;
+mod copy;
 mod id;
+mod journal;
 mod names;
 mod node;
 mod options;
 mod settings;
+mod snapshot;
 mod topology;
 mod usage;
 mod volume;
@@ -25,7 +28,8 @@ impl NodeDriver for Rbd {
         let said = Description::new("windlass.io", env!("CARGO_PKG_VERSION"))
             .secret(volume::USER, "the user of the cluster, such as `csi-rbd`, without `client.`")
             .secret(volume::KEY, "the user's key, as `ceph auth get-key` prints it")
-            .online_expansion();
+            .online_expansion()
+            .clones();
         settings::KEYS.into_iter().fold(said, |said, (key, help)| said.config(key, help))
     }
 
@@ -38,7 +42,8 @@ impl NodeDriver for Rbd {
         let Place { pool, image } = volume::on_node(&facts.volume, &facts.volume_context, &Settings::read(host)?)?;
         let options = options::parse(facts.volume_context.get(options::KEY).unwrap_or_default())?;
         let kind = volume::made_for(&facts.volume_context).unwrap_or(FilesystemKind::Ext4);
-        Ok(AttachPlan::rbd(pool, image, volume::credentials()).options(options).formatted_for(&facts.capability, kind))
+        let plan = AttachPlan::rbd(pool, image, volume::credentials()).options(options).formatted_for(&facts.capability, kind);
+        Ok(if facts.volume_context.get(volume::CONTENT) == Some(volume::COPY) { plan.copy() } else { plan })
     }
 
     fn node_info(_: &Host<'_>, facts: &NodeFacts) -> Result<NodeInfo, Refusal> {
@@ -48,11 +53,12 @@ impl NodeDriver for Rbd {
 
 impl RbdDriver for Rbd {
     fn create_volume(host: &Host<'_>, clusters: &Clusters<'_>, facts: &CreateFacts) -> Result<Volume, Refusal> {
-        let class = Class::read(&facts.parameters, &Settings::read(host)?)?;
-        let usage = Usage::read(&facts.capabilities, class.filesystem)?;
-        if facts.source.is_some() {
-            return Err(Refusal::unsupported("volume_content_source is set, and this driver cannot make snapshots and clones yet"));
+        let settings = Settings::read(host)?;
+        let class = Class::read(&facts.parameters, &settings)?;
+        if let Some(source) = &facts.source {
+            return copy::create(clusters, facts, &class, &settings, source);
         }
+        let usage = Usage::read(&facts.capabilities, class.filesystem)?;
         let size = usage.sizes().choose(&facts.capacity)?;
         let image = id::image_name(&class.prefix, &facts.name);
         let site = volume::site(clusters, &class, facts, &image)?;
@@ -69,7 +75,7 @@ impl RbdDriver for Rbd {
         let images = volume::images(clusters, &place);
         let metadata = wish.metadata.clone();
         let (image, is_new) = images.create(&place.image, wish)?;
-        if !is_new && volume::compare(&image, facts, &class, &site, &wanted)? == Existing::Undescribed {
+        if !is_new && volume::compare(&image, image.size, facts, &class, &site, &wanted)? == Existing::Undescribed {
             host.info(format!("{}: the image was there without a word of what it is; now it has it", place.image));
             images.set_metadata(&place.image, metadata)?;
         }
@@ -78,15 +84,18 @@ impl RbdDriver for Rbd {
     }
 
     fn delete_volume(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str) -> Result<(), Refusal> {
-        if Id::parse(volume).is_none() {
-            return Ok(());
-        }
-        let places = match volume::in_cluster(clusters, volume, &Settings::read(host)?) {
+        let Some(id) = Id::parse(volume) else { return Ok(()) };
+        let settings = Settings::read(host)?;
+        let places = match volume::in_cluster(clusters, volume, &settings) {
             // Its pool is gone, and the image with it.
             Err(Refusal::NotFound(_)) => return Ok(()),
             places => places?,
         };
-        places.into_iter().try_for_each(|place| volume::images(clusters, &place).delete(&place.image))
+        places.iter().try_for_each(|place| volume::images(clusters, place).delete(&place.image))?;
+        match (id, places.first()) {
+            (Id::CephCsi { uuid, .. }, Some(place)) => journal::forget(&volume::images(clusters, place), journal::VOLUMES, &settings, &uuid),
+            _ => Ok(()),
+        }
     }
 
     fn validate(host: &Host<'_>, clusters: &Clusters<'_>, facts: &ValidateFacts) -> Result<Option<String>, Refusal> {
@@ -161,5 +170,15 @@ impl RbdDriver for Rbd {
     }
 }
 
+impl RbdSnapshots for Rbd {
+    fn create_snapshot(host: &Host<'_>, clusters: &Clusters<'_>, facts: &SnapshotFacts) -> Result<Snapshot, Refusal> {
+        snapshot::create(clusters, facts, &Settings::read(host)?)
+    }
+
+    fn delete_snapshot(host: &Host<'_>, clusters: &Clusters<'_>, snapshot: &str) -> Result<(), Refusal> {
+        snapshot::delete(clusters, snapshot, &Settings::read(host)?)
+    }
+}
+
 #[cfg(feature = "component")]
-export_rbd_driver!(Rbd);
+export_rbd_driver!(Rbd, snapshots);

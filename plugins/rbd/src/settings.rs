@@ -5,17 +5,19 @@ use windlass_plugin_sdk::{Host, Refusal};
 
 pub(crate) const NAMESPACES: &str = "rados_namespaces";
 pub(crate) const PREFIXES: &str = "ceph_csi_prefixes";
+const INSTANCE: &str = "ceph_csi_instance";
 
 /// The prefix of images, as ceph-csi has it where nobody says otherwise.
 pub(crate) const PREFIX: &str = "csi-vol-";
 
 /// The keys, and what they are for.
-pub(crate) const KEYS: [(&str, &str); 2] = [
+pub(crate) const KEYS: [(&str, &str); 3] = [
     (
         NAMESPACES,
         "namespaces of clusters, where a storage class names none, and for ids of ceph-csi: CLUSTER=NAMESPACE,..., as `radosNamespace` in ceph-csi's config.json",
     ),
     (PREFIXES, "prefixes of images that ceph-csi made, separated by commas; `csi-vol-` if not given"),
+    (INSTANCE, "`--instanceid` of ceph-csi, which is part of its journal's names; `default` if not given"),
 ];
 
 /// What the operator configured.
@@ -23,6 +25,8 @@ pub(crate) struct Settings {
     namespaces: Vec<(String, String)>,
     /// Prefixes of ceph-csi's images, in the order in which they are looked for.
     pub(crate) prefixes: Vec<String>,
+    /// What the directories of ceph-csi's journal end with.
+    pub(crate) instance: String,
 }
 
 impl Settings {
@@ -45,7 +49,11 @@ impl Settings {
         if prefixes.is_empty() {
             prefixes.push(PREFIX.to_owned());
         }
-        Ok(Self { namespaces, prefixes })
+        let instance = host.config(INSTANCE).filter(|instance| !instance.is_empty()).unwrap_or_else(|| "default".to_owned());
+        if checked(INSTANCE, &instance).is_err() {
+            return Err(wrong(INSTANCE, &instance));
+        }
+        Ok(Self { namespaces, prefixes, instance })
     }
 
     /// The namespace of a cluster; empty is the default one.

@@ -5,6 +5,7 @@ use crate::id::{Id, Place, unknown};
 use crate::names::{checked, shown};
 use crate::options;
 use crate::settings::{self, Settings};
+use crate::snapshot;
 use crate::usage::{FILESYSTEM, Usage};
 use windlass_plugin_sdk::*;
 
@@ -15,7 +16,15 @@ pub(crate) const KEY: &str = "userKey";
 /// The key of volume_context that names the file system.
 pub(crate) const CONTEXT_FILESYSTEM: &str = "filesystem";
 
+/// The key of volume_context that says of a copy that it is one, and its value.
+pub(crate) const CONTENT: &str = "content";
+pub(crate) const COPY: &str = "copy";
+
 const NAME: &str = "windlass.name";
+/// Of what it is a copy, by id.
+pub(crate) const SOURCE: &str = "windlass.source";
+/// The size that a copy is to have, in bytes: it is made as large as its source, and grows after.
+pub(crate) const SIZE: &str = "windlass.size";
 const LAYOUT: &str = "windlass.layout";
 const OBJECT_SIZE: &str = "windlass.object-size";
 const STRIPING: &str = "windlass.striping";
@@ -26,6 +35,9 @@ const FALSE: [&str; 6] = ["0", "f", "F", "false", "False", "FALSE"];
 
 /// The version of the metadata.
 const CURRENT_LAYOUT: &str = "1";
+
+/// Metadata in which a volume and a wish must agree; empty is as good as not there.
+const COMPARED: [&str; 7] = [NAME, crate::usage::ACCESS, FILESYSTEM, OBJECT_SIZE, STRIPING, OPTIONS, SOURCE];
 
 /// What the orchestrator tells of whom a volume is for: kept with the image, for people.
 const FOR_PEOPLE: [&str; 3] = ["csi.storage.k8s.io/pv/name", "csi.storage.k8s.io/pvc/name", "csi.storage.k8s.io/pvc/namespace"];
@@ -118,6 +130,17 @@ pub(crate) fn metadata(name: &str, class: &Class, usage: &Usage) -> Context {
     metadata
 }
 
+/// The same of a copy. It takes its source's metadata over, so that what it does not have is said to be empty.
+pub(crate) fn copy_metadata(name: &str, class: &Class, usage: &Usage, source: &str) -> Context {
+    let said = metadata(name, class, usage).with(SOURCE, source);
+    COMPARED.into_iter().chain(snapshot::KEYS).fold(said, |said, key| if said.get(key).is_some() { said } else { said.with(key, "") })
+}
+
+/// Does an image say that it is the volume of this name?
+pub(crate) fn is_called(image: &Image, name: &str) -> bool {
+    image.metadata.get(NAME) == Some(name)
+}
+
 /// The same with what people want to know.
 pub(crate) fn with_owner(metadata: &Context, parameters: &Context) -> Context {
     let owner = FOR_PEOPLE.into_iter().filter_map(|key| parameters.get(key).map(|value| (key, value)));
@@ -133,11 +156,11 @@ pub(crate) enum Existing {
     Undescribed,
 }
 
-/// Is the image that exists the volume that is wished for?
-pub(crate) fn compare(image: &Image, facts: &CreateFacts, class: &Class, site: &Site, wanted: &Context) -> Result<Existing, Refusal> {
+/// Is the image that exists, and has or is to have `size` bytes, the volume that is wished for?
+pub(crate) fn compare(image: &Image, size: u64, facts: &CreateFacts, class: &Class, site: &Site, wanted: &Context) -> Result<Existing, Refusal> {
     let differs = |words: String| Err(Refusal::already_exists(format!("a volume of this name exists, and differs: {words}")));
-    if !facts.capacity.admits(image.size) {
-        return differs(format!("it has {} bytes, which is not in the range that is asked for", image.size));
+    if !facts.capacity.admits(size) {
+        return differs(format!("it has {size} bytes, which is not in the range that is asked for"));
     }
     if image.features != class.features {
         return differs("its `imageFeatures` are others".to_owned());
@@ -152,8 +175,8 @@ pub(crate) fn compare(image: &Image, facts: &CreateFacts, class: &Class, site: &
     if image.metadata.get(LAYOUT) != Some(CURRENT_LAYOUT) {
         return differs("its image was not made by this driver".to_owned());
     }
-    let keys = [NAME, crate::usage::ACCESS, FILESYSTEM, OBJECT_SIZE, STRIPING, OPTIONS];
-    match keys.into_iter().find(|key| image.metadata.get(key) != wanted.get(key)) {
+    let value = |metadata: &'_ Context, key: &str| metadata.get(key).unwrap_or_default().to_owned();
+    match COMPARED.into_iter().find(|key| value(&image.metadata, key) != value(wanted, key)) {
         Some(key) => {
             let said = |metadata: &Context| shown(metadata.get(key).unwrap_or("none"));
             differs(format!("its `{key}` is {:?}, not {:?}", said(&image.metadata), said(wanted)))

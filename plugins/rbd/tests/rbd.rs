@@ -45,6 +45,7 @@ fn it_describes_itself_and_names_its_secrets() {
     let said = harness().describe::<Rbd>();
     assert_eq!((said.vendor.as_str(), said.version.as_str(), said.online_expansion), ("windlass.io", env!("CARGO_PKG_VERSION"), true));
     assert_eq!(said.secrets.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["userID", "userKey"]);
+    assert!(said.clones);
     assert_eq!(harness().probe::<Rbd>(), Ok(true));
     for (key, value) in [("rados_namespaces", "ceph"), ("rados_namespaces", "ceph=a b"), ("ceph_csi_prefixes", "csi-vol-,../")] {
         let refusal = harness().config(key, value).probe::<Rbd>().unwrap_err();
@@ -165,8 +166,6 @@ fn parameters_that_cannot_be_fulfilled_are_refused_by_name() {
         assert!(refusal.words().contains(word), "{word}: {}", refusal.words());
         assert!(["rbd", "fast", "data"].iter().all(|name| harness.images(&pool(name, "")).is_empty()), "{facts:?}");
     }
-    let copy = CreateFacts { source: Some(ContentSource::Snapshot("s".into())), ..wish("a") };
-    assert_eq!(code(&create(&harness(), &copy)), "UNIMPLEMENTED");
     let without_secret = Harness::new().cluster("ceph", &["rbd"]).secret("userID", "csi");
     let refusal = create(&without_secret, &wish("a")).unwrap_err();
     assert!(refusal.words().contains("`userKey`"), "{}", refusal.words());

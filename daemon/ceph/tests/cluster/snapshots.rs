@@ -2,7 +2,7 @@
 
 use crate::fixture::{Shared, alone, ceph, name, operations_of, wish};
 use std::collections::BTreeMap;
-use windlass_ceph::{COPY_OF, CephError, SnapshotAt};
+use windlass_ceph::{COPY_OF, CephError, MOST_ANCESTORS, SnapshotAt};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::rbd::{Feature, Hold, Holder, ImageWish, RbdName};
 
@@ -53,7 +53,7 @@ fn ceph_a_snapshot_and_an_image_of_its_own_cost_no_more_than_eighty_operations()
         let (snapshot, clone) = (name(&format!("windlass.{round}")), name(&format!("copy-{round}")));
         cluster.snapshot(&at, &image, &snapshot).unwrap();
         let (copy, is_new) = cluster
-            .copy(SnapshotAt { at: &at, image: &image, snapshot: &snapshot }, &at, &clone, &ImageWish { metadata: metadata.clone(), ..wish(GIB) })
+            .copy(SnapshotAt { at: &at, image: &image, snapshot: &snapshot }, &at, &clone, &ImageWish { metadata: metadata.clone(), ..wish(GIB) }, None)
             .unwrap();
         assert!(is_new && copy.size == GIB && copy.features & Feature::FastDiff.bit() != 0);
         assert_eq!(copy.metadata["windlass.snapshot"], "nightly");
@@ -73,14 +73,14 @@ fn ceph_a_copy_has_its_sources_bytes_and_outlives_it() {
     cluster.snapshot(&at, &source, &snapshot).unwrap();
     let from = SnapshotAt { at: &at, image: &source, snapshot: &snapshot };
     for (to, copy) in [(&at, "near"), (&other, "far")] {
-        let (made, is_new) = cluster.copy(from, to, &name(copy), &wish(GIB)).unwrap();
+        let (made, is_new) = cluster.copy(from, to, &name(copy), &wish(GIB), None).unwrap();
         assert!(is_new);
-        assert_eq!(cluster.copy(from, to, &name(copy), &wish(GIB)).unwrap(), (made, false));
+        assert_eq!(cluster.copy(from, to, &name(copy), &wish(GIB), None).unwrap(), (made, false));
         // A copy was written to, by its source.
         assert!(!cluster.claim(to, &name(copy), Hold::Writer, &node()).unwrap().is_never_written);
         cluster.release(to, &name(copy), Some(&node())).unwrap();
     }
-    let missing = cluster.copy(SnapshotAt { snapshot: &name("none"), ..from }, &at, &name("c"), &wish(GIB)).unwrap_err();
+    let missing = cluster.copy(SnapshotAt { snapshot: &name("none"), ..from }, &at, &name("c"), &wish(GIB), None).unwrap_err();
     assert!(matches!(missing, CephError::NotFound { .. }) && missing.to_string().contains("copies/source@none"), "{missing}");
 
     cluster.delete_snapshot(&at, &source, &snapshot).unwrap();
@@ -114,17 +114,17 @@ fn ceph_a_copy_that_was_left_half_made_is_never_taken_for_one() {
 
     // Blank, and without a parent: as a clone is before it is tied to one.
     cluster.create(&at, &name("a"), &ImageWish { metadata: BTreeMap::new(), ..wish(GIB) }).unwrap();
-    let (made, is_new) = cluster.copy(from, &at, &name("a"), &wish(GIB)).unwrap();
+    let (made, is_new) = cluster.copy(from, &at, &name("a"), &wish(GIB), None).unwrap();
     assert!(is_new && made.metadata[COPY_OF].ends_with("@windlass.1"));
     assert!(ceph().rbd(&["info", "half-copy/a"]).unwrap().contains("parent: half-copy/source@windlass.1"));
 
     // The copy of a copy inherits the mark, and is not finished by that.
     cluster.snapshot(&at, &name("a"), &snapshot).unwrap();
     ceph().rbd(&["clone", "--rbd-default-clone-format", "2", "half-copy/a@windlass.1", "half-copy/b"]).unwrap();
-    let (copied, is_new) = cluster.copy(SnapshotAt { image: &name("a"), ..from }, &at, &name("b"), &wish(GIB)).unwrap();
+    let (copied, is_new) = cluster.copy(SnapshotAt { image: &name("a"), ..from }, &at, &name("b"), &wish(GIB), None).unwrap();
     assert!(is_new && copied.metadata[COPY_OF] != made.metadata[COPY_OF]);
     // A finished copy of something else is returned as it is.
-    assert_eq!(cluster.copy(from, &at, &name("b"), &wish(GIB)).unwrap(), (copied, false));
+    assert_eq!(cluster.copy(from, &at, &name("b"), &wish(GIB), None).unwrap(), (copied, false));
 
     // What somebody wrote to, or uses, is nobody's leftover.
     for image in ["written", "held"] {
@@ -133,7 +133,7 @@ fn ceph_a_copy_that_was_left_half_made_is_never_taken_for_one() {
     ceph().rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "4K", "half-copy/written"]).unwrap();
     cluster.claim(&at, &name("held"), Hold::Writer, &node()).unwrap();
     for image in ["written", "held"] {
-        assert_eq!(cluster.copy(from, &at, &name(image), &wish(GIB)).unwrap_err().kind(), RefusalKind::Precondition, "{image}");
+        assert_eq!(cluster.copy(from, &at, &name(image), &wish(GIB), None).unwrap_err().kind(), RefusalKind::Precondition, "{image}");
         assert!(cluster.stat(&at, &name(image)).unwrap().is_some());
     }
 }
@@ -192,8 +192,70 @@ fn ceph_a_journal_is_read_and_cut_and_nothing_else_is_touched() {
         cluster.remove_from_journal(&at, &object, &both[..2]).unwrap();
     }
     assert_eq!(cluster.journal(&at, &object, &both).unwrap().into_keys().collect::<Vec<_>>(), ["csi.volume.pvc-2"]);
+    for _ in 0..2 {
+        cluster.remove_from_journal(&at, &object, &[]).unwrap();
+        assert_eq!(ceph().rados(&["-p", "journal", "ls"]).unwrap(), "", "without a key it is the object that goes");
+    }
     for foreign in ["rbd_directory", "csx.volumes"] {
         assert_eq!(cluster.journal(&at, &name(foreign), &both).unwrap_err().kind(), RefusalKind::Invalid);
         assert_eq!(cluster.remove_from_journal(&at, &name(foreign), &both).unwrap_err().kind(), RefusalKind::Invalid);
     }
+}
+
+#[test]
+fn ceph_a_copys_own_snapshot_goes_with_it_and_a_shared_one_stays() {
+    let _shared = Shared::take();
+    let (at, cluster, source) = (ceph().pool("own"), ceph().cluster(), name("source"));
+    cluster.create(&at, &source, &wish(GIB)).unwrap();
+    ceph().rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "64K", "own/source"]).unwrap();
+    for snapshot in ["windlass.one", "windlass.base"] {
+        cluster.snapshot(&at, &source, &name(snapshot)).unwrap();
+        let copy = SnapshotAt { at: &at, image: &source, snapshot: &name(snapshot) };
+        cluster.copy(copy, &at, &name(&format!("of-{snapshot}-one")), &wish(GIB), None).unwrap();
+    }
+    for snapshot in ["windlass.one", "windlass.base"] {
+        cluster.delete(&at, &name(&format!("of-{snapshot}-one"))).unwrap();
+    }
+    assert_eq!(cluster.purge(&at, "", 10).unwrap().removed, 2);
+    assert_eq!(names(&cluster.snapshots(&at, &source).unwrap()), ["windlass.base"]);
+    let all = ceph().rbd(&["snap", "ls", "--all", "own/source"]).unwrap();
+    assert_eq!(all.lines().count(), 2, "nothing of it lives on under another name: {all}");
+
+    // Deleted before its copy: it goes when the copy does, in the same round.
+    let own = SnapshotAt { at: &at, image: &source, snapshot: &name("windlass.two") };
+    cluster.snapshot(&at, &source, own.snapshot).unwrap();
+    cluster.copy(own, &at, &name("copy-two"), &wish(GIB), None).unwrap();
+    cluster.delete(&at, &source).unwrap();
+    assert_eq!(cluster.purge(&at, "", 10).unwrap().kept, 1);
+    cluster.delete(&at, &name("copy-two")).unwrap();
+    while cluster.purge(&at, "", 10).unwrap().removed > 0 {}
+    assert_eq!(ceph().rbd(&["trash", "ls", "--all", "own"]).unwrap(), "");
+}
+
+#[test]
+fn ceph_a_chain_of_copies_is_cut_in_the_background_and_never_too_long() {
+    let _shared = Shared::take();
+    let (at, cluster) = (ceph().pool("chain"), ceph().cluster());
+    cluster.create(&at, &name("image-0"), &wish(64 << 20)).unwrap();
+    ceph().rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "64K", "chain/image-0"]).unwrap();
+    let copy = |number: u32, ancestors: Option<u32>| {
+        let (image, snapshot) = (name(&format!("image-{}", number - 1)), name(&format!("windlass.{number}")));
+        cluster.snapshot(&at, &image, &snapshot).unwrap();
+        cluster.copy(SnapshotAt { at: &at, image: &image, snapshot: &snapshot }, &at, &name(&format!("image-{number}")), &wish(GIB), ancestors)
+    };
+    let info = |number: u32| ceph().rbd(&["info", &format!("chain/image-{number}")]).unwrap();
+    for number in 1..=MOST_ANCESTORS {
+        copy(number, Some(if number == 3 { 2 } else { 99 })).unwrap();
+    }
+    let error = copy(MOST_ANCESTORS + 1, None).unwrap_err();
+    assert!(error.kind() == RefusalKind::Unavailable && error.to_string().contains("independent"), "{error}");
+    // The one that was to have at most two behind it, and the one that could not be copied any more.
+    assert_eq!(cluster.flatten_noted(&at, "", 10).unwrap(), None);
+    for number in 1..=MOST_ANCESTORS {
+        assert_eq!(info(number).contains("parent:"), number != 3 && number != MOST_ANCESTORS, "{}", info(number));
+    }
+    assert_eq!(names(&cluster.snapshots(&at, &name("image-2")).unwrap()), Vec::<&str>::new(), "what it was made from is not needed any more");
+    copy(MOST_ANCESTORS + 1, None).unwrap();
+    // A note of what is gone is forgotten; and there is nothing left to do.
+    assert_eq!(ceph().rados(&["-p", "chain", "listomapkeys", "windlass.flatten"]).unwrap(), "");
 }

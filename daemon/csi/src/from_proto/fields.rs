@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use v1::volume_capability::AccessType;
 use v1::volume_capability::access_mode::Mode;
 use windlass_plan::capability::{Access, AccessMode, Capability, FilesystemKind, MountFlags, MountWish};
-use windlass_plan::ids::{VolumeId, parse_text};
+use windlass_plan::ids::{SnapshotId, VolumeId, parse_text};
 use windlass_plan::request::{CapacityRange, ContentSource, Context, Secrets, Topology, TopologyRequirement};
 
 const VOLUME_ID: &str = "the volume_id that CreateVolume answered";
@@ -58,6 +58,16 @@ pub(super) fn capability_given(field: &str, capability: Option<&v1::VolumeCapabi
 pub(super) fn volume_id(id: &str) -> Result<VolumeId, BadRequest> {
     id_given(id)?;
     VolumeId::parse(id).map_err(|why| bad("volume_id", Problem::NobodysId { why }))
+}
+
+pub(super) fn source_volume_id(id: &str) -> Result<VolumeId, BadRequest> {
+    VolumeId::parse(id).map_err(|why| bad("source_volume_id", Problem::NobodysId { why }))
+}
+
+/// As with volumes: what nobody can have given is the id of nothing.
+pub(super) fn snapshot_id(id: &str) -> Result<SnapshotId, BadRequest> {
+    given("snapshot_id", id, "the snapshot_id that CreateSnapshot answered")?;
+    SnapshotId::parse(id).map_err(|why| bad("snapshot_id", Problem::NobodysId { why }))
 }
 
 pub(super) fn name(field: &str, name: &str) -> Result<String, BadRequest> {

@@ -392,3 +392,22 @@ fn what_is_good_arrives_whole() {
     assert_eq!(taken(volume_stats(stats())).volume_path, "/t");
     assert_eq!(taken(delete_volume(v1::DeleteVolumeRequest { volume_id: "v".into(), ..Default::default() })).volume.as_str(), "v");
 }
+
+#[test]
+fn a_snapshot_has_a_name_and_a_volume_and_no_place() {
+    let cut = || v1::CreateSnapshotRequest { name: "s".into(), source_volume_id: "v".into(), ..Default::default() };
+    check(create_snapshot(but(cut(), |m| m.name.clear())), "name", Kind::Missing, "found again");
+    check(create_snapshot(but(cut(), |m| m.source_volume_id.clear())), "source_volume_id", Kind::Missing, "volume_id");
+    check(create_snapshot(but(cut(), |m| m.name = "a\u{1}".into())), "name", Kind::Invalid, "control characters");
+    check(create_snapshot(but(cut(), |m| m.source_volume_id = "x".repeat(129))), "source_volume_id", Kind::NoSuchVolume, "129");
+    check(create_snapshot(but(cut(), |m| m.parameters = map_of(4097))), "parameters", Kind::Invalid, "4096");
+    let placed = but(cut(), |m| m.accessibility_requirements = Some(v1::TopologyRequirement::default()));
+    check(create_snapshot(placed), "accessibility_requirements", Kind::Invalid, "SNAPSHOT_ACCESSIBILITY_CONSTRAINTS");
+    let read = taken(create_snapshot(but(cut(), |m| m.parameters = map(&[("clusterID", "c")]))));
+    assert_eq!((read.name.as_str(), read.volume.as_str(), read.parameters), ("s", "v", map(&[("clusterID", "c")])));
+
+    let delete = |id: &str| delete_snapshot(v1::DeleteSnapshotRequest { snapshot_id: id.into(), ..Default::default() });
+    check(delete(""), "snapshot_id", Kind::Missing, "CreateSnapshot");
+    check(delete("a\u{7f}"), "snapshot_id", Kind::NoSuchVolume, "nothing");
+    assert_eq!(taken(delete("s1")).snapshot.to_string(), "s1");
+}

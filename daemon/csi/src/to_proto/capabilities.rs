@@ -29,6 +29,10 @@ pub enum ControllerCapability {
     ListVolumes,
     /// GetCapacity.
     GetCapacity,
+    /// CreateSnapshot, DeleteSnapshot, and CreateVolume from a snapshot.
+    CreateDeleteSnapshot,
+    /// CreateVolume from a volume.
+    CloneVolume,
     /// ControllerExpandVolume.
     ExpandVolume,
     /// The two access modes that tell one workload from many on one node.
@@ -73,6 +77,8 @@ pub fn controller_capabilities(capabilities: impl IntoIterator<Item = Controller
             ControllerCapability::PublishUnpublishVolume => ControllerType::PublishUnpublishVolume,
             ControllerCapability::ListVolumes => ControllerType::ListVolumes,
             ControllerCapability::GetCapacity => ControllerType::GetCapacity,
+            ControllerCapability::CreateDeleteSnapshot => ControllerType::CreateDeleteSnapshot,
+            ControllerCapability::CloneVolume => ControllerType::CloneVolume,
             ControllerCapability::ExpandVolume => ControllerType::ExpandVolume,
             ControllerCapability::SingleNodeMultiWriter => ControllerType::SingleNodeMultiWriter,
         };

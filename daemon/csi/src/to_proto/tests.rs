@@ -170,3 +170,15 @@ fn capabilities_have_the_numbers_of_the_specification() {
     let numbers: Vec<_> = plugin_capabilities(all).capabilities.into_iter().map(number).collect();
     assert_eq!(numbers, [("service", 1), ("service", 2), ("expansion", 1), ("expansion", 2)]);
 }
+
+#[test]
+fn a_snapshot_arrives_whole() {
+    let cut = || SnapshotAnswer { snapshot: "s".into(), volume: "v".into(), size: 42, created: (1_700_000_000, 7), is_ready: true };
+    let snapshot = snapshot_created(cut()).unwrap().snapshot.unwrap();
+    assert_eq!((snapshot.snapshot_id.as_str(), snapshot.source_volume_id.as_str(), snapshot.size_bytes, snapshot.ready_to_use), ("s", "v", 42, true));
+    assert_eq!(snapshot.creation_time, Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 7 }));
+    check(snapshot_created(but(cut(), |m| m.snapshot.clear())), "snapshot.snapshot_id", "required");
+    check(snapshot_created(but(cut(), |m| m.volume = "x".repeat(129))), "snapshot.source_volume_id", "129");
+    check(snapshot_created(but(cut(), |m| m.size = u64::MAX)), "snapshot.size_bytes", "at most");
+    check(snapshot_created(but(cut(), |m| m.created.1 = 1_000_000_000)), "snapshot.creation_time", "1000000000");
+}

@@ -13,10 +13,7 @@ type Answered<T> = wasmtime::Result<Result<T, Refusal>>;
 impl wit::Host for Call {
     fn create(&mut self, pool: RbdPool, credentials: Credentials, name: String, wish: wit::ImageWish) -> Answered<wit::Created> {
         let verb = || Ok(ImageVerb::Create(from_wit::rbd::wish(wish)?));
-        self.image(&pool, credentials, &name, verb, |answer| match answer {
-            RbdAnswer::Created { image, is_new } => Some(wit::Created { image: to_wit::rbd::image(image), is_new }),
-            _ => None,
-        })
+        self.image(&pool, credentials, &name, verb, created)
     }
 
     fn stat(&mut self, pool: RbdPool, credentials: Credentials, name: String) -> Answered<Option<wit::Image>> {
@@ -55,17 +52,27 @@ impl wit::Host for Call {
     }
 
     fn list(&mut self, pool: RbdPool, credentials: Credentials, after: String, limit: u32) -> Answered<Vec<String>> {
-        self.pool(&pool, credentials, PoolVerb::List { after, limit }, |answer| match answer {
-            RbdAnswer::Names(names) => Some(names.into_iter().map(String::from).collect()),
-            _ => None,
-        })
+        self.pool(
+            &pool,
+            credentials,
+            || Ok(PoolVerb::List { after, limit }),
+            |answer| match answer {
+                RbdAnswer::Names(names) => Some(names.into_iter().map(String::from).collect()),
+                _ => None,
+            },
+        )
     }
 
     fn free(&mut self, pool: RbdPool, credentials: Credentials) -> Answered<wit::Room> {
-        self.pool(&pool, credentials, PoolVerb::Room, |answer| match answer {
-            RbdAnswer::Room(room) => Some(to_wit::rbd::room(room)),
-            _ => None,
-        })
+        self.pool(
+            &pool,
+            credentials,
+            || Ok(PoolVerb::Room),
+            |answer| match answer {
+                RbdAnswer::Room(room) => Some(to_wit::rbd::room(room)),
+                _ => None,
+            },
+        )
     }
 
     fn pool_name(&mut self, cluster: String, credentials: Credentials, number: u64) -> Answered<Option<String>> {
@@ -87,6 +94,62 @@ impl wit::Host for Call {
     fn release(&mut self, pool: RbdPool, credentials: Credentials, name: String, holder: Option<wit::Holder>) -> Answered<()> {
         let verb = || Ok(ImageVerb::Release { holder: holder.as_ref().map(from_wit::rbd::holder).transpose()? });
         self.image(&pool, credentials, &name, verb, done)
+    }
+
+    fn take_snapshot(&mut self, pool: RbdPool, credentials: Credentials, name: String, snapshot: String) -> Answered<wit::Taken> {
+        let verb = || Ok(ImageVerb::TakeSnapshot { snapshot: from_wit::rbd::name("snapshot", &snapshot)? });
+        self.image(&pool, credentials, &name, verb, |answer| match answer {
+            RbdAnswer::Snapshot { snapshot, is_new } => Some(wit::Taken { snapshot: to_wit::rbd::snapshot(snapshot), is_new }),
+            _ => None,
+        })
+    }
+
+    fn delete_snapshot(&mut self, pool: RbdPool, credentials: Credentials, name: String, snapshot: String) -> Answered<()> {
+        let verb = || Ok(ImageVerb::DeleteSnapshot { snapshot: from_wit::rbd::name("snapshot", &snapshot)? });
+        self.image(&pool, credentials, &name, verb, done)
+    }
+
+    fn copy(
+        &mut self,
+        pool: RbdPool,
+        credentials: Credentials,
+        name: String,
+        snapshot: String,
+        to: RbdPool,
+        copy: String,
+        wish: wit::ImageWish,
+        ancestors: Option<u32>,
+    ) -> Answered<wit::Created> {
+        let verb = || {
+            let (cluster, at) = from_wit::rbd::pool(&to)?;
+            if cluster.as_str() != pool.cluster {
+                return Err(Malformed::OtherCluster);
+            }
+            let (snapshot, copy) = (from_wit::rbd::name("snapshot", &snapshot)?, from_wit::rbd::name("copy", &copy)?);
+            Ok(ImageVerb::Copy { snapshot, to: at, copy, wish: Box::new(from_wit::rbd::wish(wish)?), ancestors })
+        };
+        self.image(&pool, credentials, &name, verb, created)
+    }
+
+    fn journal(&mut self, pool: RbdPool, credentials: Credentials, object: String, keys: Vec<String>) -> Answered<Vec<(String, String)>> {
+        let verb = || Ok(PoolVerb::Journal { object: from_wit::rbd::name("object", &object)?, keys });
+        self.pool(&pool, credentials, verb, |answer| match answer {
+            RbdAnswer::Journal(values) => Some(to_wit::rbd::journal(values)),
+            _ => None,
+        })
+    }
+
+    fn remove_from_journal(&mut self, pool: RbdPool, credentials: Credentials, object: String, keys: Vec<String>) -> Answered<()> {
+        let verb = || Ok(PoolVerb::RemoveFromJournal { object: from_wit::rbd::name("object", &object)?, keys });
+        self.pool(&pool, credentials, verb, done)
+    }
+}
+
+/// The answer of those that make an image.
+fn created(answer: RbdAnswer) -> Option<wit::Created> {
+    match answer {
+        RbdAnswer::Created { image, is_new } => Some(wit::Created { image: to_wit::rbd::image(image), is_new }),
+        _ => None,
     }
 }
 
@@ -112,10 +175,16 @@ impl Call {
         self.in_cluster(effect, read)
     }
 
-    fn pool<T>(&mut self, pool: &RbdPool, credentials: Credentials, verb: PoolVerb, read: impl FnOnce(RbdAnswer) -> Option<T>) -> Answered<T> {
+    fn pool<T>(
+        &mut self,
+        pool: &RbdPool,
+        credentials: Credentials,
+        verb: impl FnOnce() -> Result<PoolVerb, Malformed>,
+        read: impl FnOnce(RbdAnswer) -> Option<T>,
+    ) -> Answered<T> {
         let effect = || {
             let (cluster, at) = from_wit::rbd::pool(pool)?;
-            Ok(RbdEffect { cluster, credentials: from_wit::rbd::credentials(credentials), verb: RbdVerb::Pool { at, verb } })
+            Ok(RbdEffect { cluster, credentials: from_wit::rbd::credentials(credentials), verb: RbdVerb::Pool { at, verb: verb()? } })
         };
         self.in_cluster(effect, read)
     }

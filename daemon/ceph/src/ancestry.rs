@@ -1,0 +1,118 @@
+//! What is behind a copy: the snapshot that it was made from, the chain of images that its data come from, and copies that are to be cut off from theirs.
+//!
+//! Which copies are to be cut off is kept in an object of the pool, whose keys are their names: noted before a copy is made and after, forgotten when
+//! it is done. So whoever comes next goes on where another died.
+
+use crate::cluster::{Cluster, Place};
+use crate::delete::OUR_SNAPSHOTS;
+use crate::encoding::{Decoder, Malformed};
+use crate::error::{CephError, Errno};
+use crate::header::{header_of, rbd};
+use windlass_plan::rbd::{PoolAt, RbdName};
+
+/// The object that names what is to be cut off.
+const NOTES: &str = "windlass.flatten";
+
+/// Images behind one: the kernel maps 16, and a chain may grow while it is being cut.
+pub const MOST_ANCESTORS: u32 = 14;
+
+/// The snapshot that a copy was made from.
+struct Parent {
+    at: PoolAt,
+    /// The image's id.
+    image: String,
+    /// The snapshot's number.
+    snapshot: u64,
+}
+
+impl Cluster {
+    /// Makes copies independent that were noted for it: at most `limit`, after the one at which an earlier round stopped. As long as that takes:
+    /// for the background. Returns where the next round goes on; `None` when all were looked at.
+    ///
+    /// Errors: the first failure, once the others were seen to.
+    pub fn flatten_noted(&self, at: &PoolAt, after: &str, limit: usize) -> Result<Option<String>, CephError> {
+        let place = self.place(at)?;
+        let failed = |errno| CephError::of("read", format!("the list of copies to be made independent in the pool {at}"), errno);
+        let names: Vec<String> = match place.io.omap_after(NOTES, after, limit as u64) {
+            Ok(notes) => notes.into_iter().map(|(name, _)| String::from_utf8_lossy(&name).into_owned()).collect(),
+            Err(Errno(libc::ENOENT)) => return Ok(None),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let done = names.iter().map(|name| place.flatten_one(name)).fold(Ok(()), Result::and);
+        done.map(|()| names.into_iter().nth(limit.saturating_sub(1)))
+    }
+}
+
+impl Place<'_> {
+    fn flatten_one(&self, note: &str) -> Result<(), CephError> {
+        if let Ok(name) = RbdName::parse(note)
+            && let Some(id) = self.id(&name)?
+        {
+            self.release_own_snapshot(&name, &id)?;
+            match self.cluster.flatten(self.at, &name) {
+                Ok(()) | Err(CephError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.io.omap_remove(NOTES, &[note]).map_err(|errno| CephError::of("forget", format!("the note on {note} in the pool {}", self.at), errno))
+    }
+
+    /// Notes a copy to be made independent.
+    pub(crate) fn note_to_flatten(&self, name: &RbdName) -> Result<(), CephError> {
+        self.io.omap_set(NOTES, &[(name.as_str(), b"")]).map_err(self.failed("note something of", name))
+    }
+
+    /// Deletes the snapshot that belongs to a copy alone (see [`Cluster::copy`]). The copy needs no name of it any more: Ceph keeps it, under none, until
+    /// the copy is gone or independent.
+    pub(crate) fn release_own_snapshot(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
+        let Some(parent) = self.parent(name, id)? else { return Ok(()) };
+        let source = self.cluster.place(&parent.at)?;
+        // As a name in a sentence, the id has to do.
+        let Ok(shown) = RbdName::parse(&parent.image) else { return Ok(()) };
+        let is_its = |snapshot: &str| snapshot.strip_prefix(OUR_SNAPSHOTS).is_some_and(|rest| !rest.is_empty() && name.as_str().ends_with(rest));
+        let snapshots = source.snapshots(&shown, &parent.image)?;
+        let Some(own) = snapshots.iter().find(|snapshot| snapshot.id == parent.snapshot && is_its(snapshot.name.as_str())) else { return Ok(()) };
+        match source.change(&shown, &parent.image, |image| image.remove_snapshot(own.name.as_str())) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(errno) => Err(source.failed("delete a snapshot of", &shown)(errno)),
+        }
+    }
+
+    /// How many images are behind this one: 1 operation each, and 1 more.
+    pub(crate) fn ancestors(&self, name: &RbdName, id: &str) -> Result<u32, CephError> {
+        let (mut count, mut next) = (0, self.parent(name, id)?);
+        while let Some(Parent { at, image, .. }) = next.take().filter(|_| count <= MOST_ANCESTORS) {
+            count += 1;
+            next = self.cluster.place(&at)?.parent(name, &image)?;
+        }
+        Ok(count)
+    }
+
+    /// The snapshot that an image reads through to: 1 operation.
+    fn parent(&self, name: &RbdName, id: &str) -> Result<Option<Parent>, CephError> {
+        let (failed, malformed) = (self.failed("look at", name), self.malformed(name));
+        let answer = match self.io.ask(&header_of(id), &[rbd(c"parent_get", &[])]) {
+            Ok(answers) => answers.into_iter().next(),
+            Err(Errno(libc::ENOENT)) => None,
+            Err(errno) => return Err(failed(errno)),
+        };
+        let bytes = match answer {
+            Some(Ok(bytes)) => bytes,
+            // Gone, or without layering.
+            None | Some(Err(Errno(libc::ENOENT | libc::EOPNOTSUPP | libc::ENOEXEC))) => return Ok(None),
+            Some(Err(errno)) => return Err(failed(errno)),
+        };
+        let Some((pool, namespace, image, snapshot)) = read_parent(&bytes).map_err(&malformed)? else { return Ok(None) };
+        let pool = self.cluster.rados.pool_name(pool).map_err(&failed)?;
+        let parse = |name: &str| RbdName::parse(name).map_err(|_| malformed(Malformed));
+        let namespace = if namespace.is_empty() { None } else { Some(parse(&namespace)?) };
+        Ok(Some(Parent { at: PoolAt { pool: parse(&pool)?, namespace }, image, snapshot }))
+    }
+}
+
+/// `cls::rbd::ParentImageSpec`; a pool below zero is none.
+fn read_parent(bytes: &[u8]) -> Result<Option<(i64, String, String, u64)>, Malformed> {
+    let mut inside = Decoder::of(bytes).versioned()?;
+    let spec = (inside.i64()?, inside.text()?, inside.text()?, inside.u64()?);
+    Ok(Some(spec).filter(|(pool, _, image, _)| *pool >= 0 && !image.is_empty()))
+}
