@@ -1,4 +1,4 @@
-//! Turns `proto/csi/v1/csi.proto` into Rust: messages, client, server, and the descriptor set with the options that mark secrets.
+//! Turns `proto/csi/v1/csi.proto` and its neighbours into Rust: messages, client, server, and the descriptor set with the options that mark secrets.
 
 use protox::prost_reflect::{DescriptorPool, MessageDescriptor};
 use std::error::Error;
@@ -6,6 +6,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 const PROTO: &str = "csi/v1/csi.proto";
+/// What is spoken beside CSI on the same kind of socket.
+const NEIGHBOURS: [&str; 2] = ["kubelet/registration.proto", "grpc/health/v1/health.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/{PROTO}");
@@ -28,6 +30,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .generate_default_stubs(true)
         .skip_debug(sensitive.iter().map(|message| format!(".{}", message.full_name())))
         .compile_fds_with_config(with_comments, prost)?;
+
+    for proto in NEIGHBOURS {
+        println!("cargo::rerun-if-changed=proto/{proto}");
+        let mut compiler = protox::Compiler::new(["proto"])?;
+        compiler.include_imports(true).include_source_info(true).open_file(proto)?;
+        tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    }
     Ok(())
 }
 

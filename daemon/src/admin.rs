@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use windlass_plan::format::FormatState;
 
 mod answer;
+mod devices;
 pub(crate) mod view;
 
 /// A question.
@@ -19,6 +20,8 @@ pub(crate) mod view;
 pub(crate) enum Question {
     /// Everything: [`view::Status`].
     Status,
+    /// The devices of this node: a list of [`view::Device`].
+    Devices,
     /// What a stage request would do: [`view::Explanation`].
     ExplainStage {
         /// The driver; may be left out where there is one.
@@ -86,6 +89,7 @@ async fn serve(house: Arc<House>, stream: UnixStream) {
 fn reply(house: &Arc<House>, line: &str) -> Reply {
     let answer = match serde_json::from_str(line) {
         Ok(Question::Status) => Ok(serde_json::to_value(answer::status(house))),
+        Ok(Question::Devices) => devices::devices(house).map(serde_json::to_value),
         Ok(Question::ExplainStage { driver, request }) => answer::explain_stage(house, driver.as_deref(), &request).map(serde_json::to_value),
         Ok(Question::AllowFormat { driver, volume, over_remains }) => {
             let word = if over_remains { FormatState::AllowedOverRemains } else { FormatState::Allowed };

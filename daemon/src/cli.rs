@@ -25,6 +25,8 @@ enum Command {
     },
     /// Run everything in one folder with the embedded `local` driver, without configuration
     Dev(dev::Arguments),
+    /// Whether this node is fit to run the daemon; changes nothing
+    Check(command::check::Arguments),
     /// What a running daemon is doing
     Status(Ask),
     /// The drivers of a running daemon, and the plugins that serve them
@@ -36,6 +38,8 @@ enum Command {
         #[command(subcommand)]
         deed: Option<VolumesDeed>,
     },
+    /// The loop devices and mapped images of this node, and whose each is
+    Devices(Ask),
     /// Show what a request would do, and do nothing
     Explain {
         #[command(subcommand)]
@@ -63,6 +67,9 @@ enum Command {
         /// Who to become
         #[arg(long)]
         uid: Option<u32>,
+        /// Sockets by which calls come, after the two descriptors that every plugin process has
+        #[arg(long, default_value_t = 0)]
+        lanes: u32,
     },
 }
 
@@ -125,16 +132,18 @@ pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Worker => return worker::run(),
         Command::Effects => return effects::run(),
-        Command::PluginHost { compile: true, uid } => return windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits::default()),
-        Command::PluginHost { compile: false, uid } => return windlass_sandbox::plugin_host(uid),
+        Command::PluginHost { compile: true, uid, lanes: _ } => return windlass_sandbox::compile(uid, windlass_sandbox::CompileLimits::default()),
+        Command::PluginHost { compile: false, uid, lanes } => return windlass_sandbox::plugin_host(uid, lanes),
         Command::Serve { config } => serve::run(&config),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Check(arguments) => command::check::check(&arguments),
         Command::Status(ask) => command::status::status(&ask),
         Command::Drivers(ask) => command::status::drivers(&ask),
         Command::Volumes { ask, deed: None } => command::status::volumes(&ask),
         Command::Volumes { ask, deed: Some(VolumesDeed::AllowFormat { driver, id, over_remains }) } => {
             command::status::allow_format(&ask, &Question::AllowFormat { driver, volume: id, over_remains })
         }
+        Command::Devices(ask) => command::devices::devices(&ask),
         Command::Explain { what: Explain::Stage { request, driver, ask } } => command::explain::stage(&ask, driver, &request),
         Command::Plugin { deed: PluginDeed::Check { file, output, config } } => command::plugin::check(&file, output, &config),
         Command::Csi(arguments) => command::csi::run(&arguments),

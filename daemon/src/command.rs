@@ -1,6 +1,8 @@
 //! The commands for people: each asks, and prints a table or JSON.
 
+pub(crate) mod check;
 pub(crate) mod csi;
+pub(crate) mod devices;
 pub(crate) mod explain;
 pub(crate) mod plugin;
 pub(crate) mod status;

@@ -6,6 +6,7 @@ pub(crate) use driver::{driver, driver_of};
 
 use serde::Deserialize;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use windlass_plan::ids::{DriverName, NameError};
 use windlass_plan::paths::{HostPath, PathError, Root, Roots};
@@ -37,6 +38,24 @@ struct RawConfig {
     node: RawNode,
     /// How much at once.
     limits: RawLimits,
+    /// Kubelet, where there is one.
+    kubelet: RawKubelet,
+    /// What is answered over HTTP.
+    http: RawHttp,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawKubelet {
+    /// Its folder plugins_registry; empty: drivers are not registered.
+    registry: PathBuf,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawHttp {
+    /// The address and port of /healthz and /readyz; empty: they are not served.
+    listen: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -82,6 +101,8 @@ impl Default for RawConfig {
             sockets: "/run/windlass/csi".into(),
             node: RawNode::default(),
             limits: RawLimits::default(),
+            kubelet: RawKubelet::default(),
+            http: RawHttp::default(),
         }
     }
 }
@@ -113,6 +134,10 @@ pub(crate) struct Config {
     pub(crate) programs: usize,
     pub(crate) wait: std::time::Duration,
     pub(crate) idle: std::time::Duration,
+    /// Kubelet's folder of registration sockets.
+    pub(crate) registry: Option<PathBuf>,
+    /// Where /healthz and /readyz are.
+    pub(crate) http: Option<SocketAddr>,
 }
 
 /// A configuration that cannot be run with. Names the file, the key and what would be right.
@@ -136,6 +161,8 @@ pub(crate) enum ConfigError {
     Range { file: PathBuf, key: &'static str, given: u64, least: u64, most: u64 },
     #[error("{file}: `{key}` has {given:?}; right are {right}")]
     Cluster { file: PathBuf, key: String, given: String, right: &'static str },
+    #[error("{file}: `http.listen` is {given:?}; it must be an address and a port, such as \"127.0.0.1:9808\"")]
+    Listen { file: PathBuf, given: String },
     #[error("{file}: `grants.files` has the name {name:?}; a grant's name is 1 to 64 letters, digits, `-` or `_`")]
     Grant { file: PathBuf, name: String },
 }
@@ -180,6 +207,10 @@ impl Config {
         for (key, value) in [("drivers", &raw.drivers), ("state", &raw.state), ("run", &raw.run), ("sockets", &raw.sockets)] {
             path(key, value)?;
         }
+        let registry = Some(raw.kubelet.registry).filter(|folder| !folder.as_os_str().is_empty());
+        registry.as_deref().map(|folder| path("kubelet.registry", folder)).transpose()?;
+        let http = Some(raw.http.listen).filter(|listen| !listen.is_empty());
+        let http = http.map(|listen| listen.parse().map_err(|_| ConfigError::Listen { file: owned(), given: listen })).transpose()?;
         for (key, given, least, most) in [
             ("limits.programs", raw.limits.programs as u64, 1, 64),
             ("limits.wait_seconds", raw.limits.wait_seconds, 1, 3600),
@@ -214,6 +245,8 @@ impl Config {
             programs: raw.limits.programs,
             wait: std::time::Duration::from_secs(raw.limits.wait_seconds),
             idle: std::time::Duration::from_secs(raw.limits.idle_seconds),
+            registry,
+            http,
         })
     }
 
@@ -272,6 +305,8 @@ mod tests {
         assert!(check("roles = []").unwrap_err().contains("controller"));
         assert!(check("run = \"relative\"").unwrap_err().contains("`run` is not absolute"));
         assert!(check("[limits]\nprograms = 0").unwrap_err().contains("between 1 and 64"));
+        assert!(check("[kubelet]\nregistry = \"registry\"").unwrap_err().contains("`kubelet.registry` is not absolute"));
+        assert!(check("[http]\nlisten = \"localhost\"").unwrap_err().contains("`http.listen`"));
         assert!(check("[node]\nroots = [\"/does/not/exist\"]").unwrap_err().contains("node.roots"));
         let config = check("roles = [\"controller\"]").unwrap();
         assert!(config.has(Role::Controller) && !config.has(Role::Node));

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long what is in use may take to be let go of.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
+/// How long the plugin may take to be loaded before the socket is told of without it: as long as it may take to compile.
+const LOADING: Duration = Duration::from_secs(30);
+
 /// Between two tries to take down what is left.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let socket = config.sockets.join(DRIVER).join("csi.sock");
     let admin = config.run.join("admin.sock");
     let running = Running::start(config)?;
+    wait_for_plugin(&running.house);
     println!("csi socket: {}", socket.display());
     println!("admin socket: {}", admin.display());
     println!("volumes are mounted beneath: {}", folder.display());
@@ -55,6 +59,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     running.stop();
     anyhow::ensure!(left.is_empty(), "this is left, and the folder is not to be deleted before it is gone:\n  {}", left.join("\n  "));
     Ok(())
+}
+
+/// Until the plugin serves or was refused, as the log says: who is told of a socket wants to call it. An edited plugin may take its time
+/// to compile; the socket is told of then all the same, since volumes can be taken down by it.
+fn wait_for_plugin(house: &House) {
+    let until = Instant::now() + LOADING;
+    while !house.all().iter().all(|served| served.driver.has_tried()) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Makes what an operator would have made. What is there is left as it is.

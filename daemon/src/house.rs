@@ -3,6 +3,7 @@
 use crate::claims::{Claimed, Claims};
 use crate::config::{self, Config, ConfigError, Role};
 use crate::effects::EffectsProcesses;
+use crate::registration::Registrar;
 use crate::served::Served;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use windlass_plugins::component::Source;
 use windlass_plugins::driver::Driver;
 use windlass_plugins::generation::{DriverSpec, Workshop};
 use windlass_wire::effects::BackEnd;
-use windlass_wire::worker::Marked;
+use windlass_wire::worker::Surveyed;
 
 /// How long after a refusal that may pass the same files are tried again.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(15);
@@ -34,8 +35,10 @@ pub(crate) struct House {
     pub(crate) effects: EffectsProcesses,
     pub(crate) drivers: RwLock<BTreeMap<DriverName, Arc<Served>>>,
     /// Devices with a mark that no record explained at start.
-    pub(crate) unowned: Mutex<Vec<Marked>>,
+    pub(crate) unowned: Mutex<Vec<Surveyed>>,
     pub(crate) started: std::time::SystemTime,
+    /// Of the node role, where there is a kubelet.
+    pub(crate) registrar: Registrar,
     workshop: Workshop,
     looked_at: Mutex<BTreeMap<DriverName, Seen>>,
     // One look at a time: the next finds what the last one has not seen.
@@ -93,6 +96,7 @@ impl House {
             drivers: RwLock::default(),
             unowned: Mutex::default(),
             started: std::time::SystemTime::now(),
+            registrar: Registrar::new(config.registry.clone()),
             workshop: Workshop { binary, cache, death_words: windlass_sandbox::death_words },
             looked_at: Mutex::default(),
             looking: Mutex::default(),
@@ -229,7 +233,7 @@ impl House {
                 return;
             }
             if let Some(_claim) = self.claims.claim_own(&key, "recovery") {
-                match engine.open(driver, volume).and_then(|mut work| work.recover()) {
+                match engine.open_to_undo(driver, volume).and_then(|mut work| work.recover()) {
                     Ok(()) => {
                         tracing::info!(%driver, %volume, "what an earlier daemon was in the middle of is undone");
                         return;
@@ -277,6 +281,18 @@ impl House {
     /// What is recorded on this node.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.engine.as_ref().map(Engine::records).unwrap_or_default()
+    }
+
+    /// May there be something of the driver's on this node that has to be taken down?
+    pub(crate) fn has_something_of(&self, driver: &DriverName) -> bool {
+        let has_record = self.engine.as_ref().is_some_and(|engine| engine.has_record_of(driver));
+        has_record || self.has_unexplained.load(Ordering::Relaxed)
+    }
+
+    /// Has the driver a file in drivers.d, as far as it was looked for?
+    pub(crate) fn has_file(&self, driver: &DriverName) -> bool {
+        let is_looked_for = self.all().iter().any(|served| served.driver.name() == driver && !served.driver.has_tried());
+        is_looked_for || self.lock_looked_at().contains_key(driver)
     }
 
     /// The drivers that ever served here, by what is kept of each.

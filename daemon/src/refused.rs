@@ -68,6 +68,9 @@ pub(crate) enum Refused {
     /// The driver's plugin does not have what the call needs.
     #[error("this driver does not offer {0}")]
     NotOffered(&'static str),
+    /// gRPC's health checking was asked for a service that this driver does not have.
+    #[error("this driver has no such service; ask for csi.v1.Identity, csi.v1.Controller, csi.v1.Node, or for none by name")]
+    NoSuchService,
     /// The driver is not loaded yet.
     #[error("the driver is not ready: {0}")]
     NotReady(String),

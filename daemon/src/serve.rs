@@ -3,7 +3,9 @@
 use crate::admin;
 use crate::authority::Named;
 use crate::config::{Config, Role};
+use crate::health::HealthService;
 use crate::house::House;
+use crate::http;
 use crate::refused::Refused;
 use crate::served::Served;
 use crate::service::controller::ControllerService;
@@ -21,6 +23,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use windlass_csi::health::health_server::HealthServer;
 use windlass_csi::v1::controller_server::ControllerServer;
 use windlass_csi::v1::identity_server::IdentityServer;
 use windlass_csi::v1::node_server::NodeServer;
@@ -28,6 +31,9 @@ use windlass_plugins::watch::Watch;
 
 /// Between two looks at what is idle, and at what was refused.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Between two looks at what kubelet is shown.
+const SHOWING: Duration = Duration::from_millis(500);
 
 /// The log goes to standard error; `WINDLASS_LOG` chooses what, `info` if it does not.
 pub(crate) fn log() {
@@ -79,9 +85,13 @@ impl Running {
         }
         sockets.push(admin::listen(&house, ends.clone())?);
         let watch = follow(&house, &ends)?;
-        let (idle, refused) = (house.clone(), house.clone());
+        let (idle, refused, shown) = (house.clone(), house.clone(), house.clone());
         tokio::spawn(every(TICK, move || idle.end_idle()));
         tokio::spawn(every(TICK, move || refused.try_again()));
+        tokio::spawn(every(SHOWING, move || shown.registrar.tend(&shown)));
+        if let Some(address) = house.config.http {
+            http::listen(&house, address, ends.clone())?;
+        }
         drop(guard);
         Ok(Self { house, runtime, shutdown, sockets, _watch: watch, _lock: lock })
     }
@@ -98,6 +108,7 @@ impl Running {
 
     /// Stops listening, and gives running calls a moment to end.
     pub(crate) fn close(&self, patience: Duration) {
+        self.house.registrar.withdraw();
         let _ = self.shutdown.send(true);
         let until = Instant::now() + patience;
         while !self.house.claims.going().is_empty() && Instant::now() < until {
@@ -144,9 +155,10 @@ fn lock(run: &Path) -> anyhow::Result<File> {
 /// Listens for one driver: a socket that only root can reach, in a folder that only root can enter.
 fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Result<PathBuf> {
     let folder = served.house.config.sockets.join(served.driver.name().as_str());
-    let path = folder.join("csi.sock");
+    let path = served.socket();
     let listener = bind(&folder, "sockets", &path)?;
     let mut routes = Routes::new(IdentityServer::new(IdentityService(served.clone())));
+    routes = routes.add_service(HealthServer::new(HealthService(served.clone())));
     if served.has_role(Role::Controller) {
         routes = routes.add_service(ControllerServer::new(ControllerService(served.clone())));
     }

@@ -5,6 +5,7 @@ use crate::config::Role;
 use crate::house::House;
 use crate::refused::Refused;
 use std::hash::Hash;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use windlass_csi::to_proto::{ControllerCapability, NodeCapability, PluginCapability};
@@ -40,6 +41,11 @@ impl Served {
         let caller = Caller { verb, fingerprint: self.house.claims.fingerprint(verb, &call), until };
         let served = self.clone();
         self.house.claims.run(key, caller, move |claim| story(&served, call, claim)).await
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.house.config.sockets.join(self.driver.name().as_str()).join("csi.sock")
     }
 
     /// The node's engine.

@@ -26,7 +26,7 @@ fn code(refused: &Refused) -> Code {
         Refused::Plugin(error) => of_plugin(error),
         // Something may have been done: the caller must ask again, not forget.
         Refused::Answer(_) | Refused::Contract(_) | Refused::Lost | Refused::NotReady(_) => Code::Unavailable,
-        Refused::NoVolume(_) | Refused::NotAtPath { .. } => Code::NotFound,
+        Refused::NoVolume(_) | Refused::NotAtPath { .. } | Refused::NoSuchService => Code::NotFound,
         Refused::Size(_) => Code::OutOfRange,
         Refused::Busy { .. } => Code::Aborted,
         Refused::Deadline { .. } => Code::DeadlineExceeded,

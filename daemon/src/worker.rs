@@ -6,7 +6,7 @@ use std::time::Duration;
 use windlass_linux::{Fate, Lease, OpenRoots, Tools};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_wire::frame;
-use windlass_wire::worker::{Answer, Ask, Marked, Setup};
+use windlass_wire::worker::{Answer, Ask, Look, Setup, Surveyed};
 
 /// Runs until the daemon closes the socket. A step that is under way then is finished first.
 pub(crate) fn run() -> ExitCode {
@@ -41,10 +41,10 @@ fn serve(socket: &mut UnixStream) -> Result<(), frame::FrameError> {
 
 fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, lease: &mut Option<Lease<'a>>) -> Result<Answer, Failure> {
     match ask {
-        Ask::Lease { volume, patience_ms } => {
+        Ask::Lease { volume, patience_ms, look } => {
             *lease = None;
-            *lease = Some(Lease::take(roots, tools, &setup.locks, volume, Duration::from_millis(patience_ms))?);
-            Ok(Answer::Ok)
+            let lease = lease.insert(Lease::take(roots, tools, &setup.locks, volume, Duration::from_millis(patience_ms))?);
+            look.map_or(Ok(Answer::Ok), |look| observed(lease, &look))
         }
         Ask::Release { is_gone } => {
             if let Some(lease) = lease.take() {
@@ -52,7 +52,7 @@ fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, l
             }
             Ok(Answer::Ok)
         }
-        Ask::Observe { device } => Ok(Answer::Observed(leased(lease)?.observe_near(device.as_deref())?)),
+        Ask::Observe(look) => observed(leased(lease)?, &look),
         Ask::Key(key) => {
             leased(lease)?.give_key(key.open());
             Ok(Answer::Ok)
@@ -62,10 +62,19 @@ fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, l
         Ask::Usage(place) => Ok(Answer::Usage(leased(lease)?.usage(&place)?)),
         Ask::SourceExists { folder, name } => Ok(Answer::Exists(windlass_linux::source_exists(&folder, &name)?)),
         Ask::Survey => {
-            let marked = windlass_linux::survey()?.into_iter().map(|found| Marked { short_key: found.short, device: found.name, backing: found.backing });
-            Ok(Answer::Survey(marked.collect()))
+            let found = windlass_linux::survey()?.into_iter().map(surveyed);
+            Ok(Answer::Survey(found.collect()))
         }
     }
+}
+
+fn observed(lease: &mut Lease<'_>, look: &Look) -> Result<Answer, Failure> {
+    Ok(Answer::Observed(lease.observe_near(look.device.as_deref())?))
+}
+
+fn surveyed(found: windlass_linux::Surveyed) -> Surveyed {
+    let windlass_linux::Surveyed { name, short, cluster, backing, size, is_read_only, mounted_at, below } = found;
+    Surveyed { short_key: short, device: name, cluster, backing, size, is_read_only, mounted_at, below }
 }
 
 fn leased<'l, 'a>(lease: &'l mut Option<Lease<'a>>) -> Result<&'l mut Lease<'a>, Failure> {

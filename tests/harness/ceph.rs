@@ -3,7 +3,7 @@
 mod admin;
 mod conf;
 
-use crate::network::{HOST, Network};
+use crate::network::Network;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,12 +28,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster with so many OSDs and waits until its pool `rbd` can be written to. The manager may come up a little later:
+    /// Starts a cluster with so many OSDs, at an address of its own, and waits until its pool `rbd` can be written to. The manager may come up a little later:
     /// [`Cluster::wait_for_manager`].
     pub fn start(network: &Arc<Network>, osds: usize) -> Result<Self> {
         let begun = Instant::now();
-        let folder = network.folder().join("ceph");
-        let conf = conf::Conf::write(network, &folder, osds)?;
+        let address = network.host()?;
+        let conf = conf::Conf::write(network, &network.folder().join(format!("ceph-{address}")), address, osds)?;
         let cluster = Self { network: network.clone(), conf, running: Mutex::default(), commands: Mutex::new(None) };
         cluster.bring_up(osds).with_context(|| format!("the cluster does not start:\n{}", cluster.logs()))?;
         crate::bench::tell(&format!("cluster of {osds} OSD up in {:.1} s", begun.elapsed().as_secs_f64()));
@@ -94,12 +94,12 @@ impl Cluster {
 
     /// The monitor's address for messenger 2, which libraries prefer.
     pub fn monitor_v2(&self) -> String {
-        format!("{HOST}:3300")
+        format!("{}:3300", self.conf.address)
     }
 
     /// The monitor's address for messenger 1, which the kernel's client uses unless told otherwise.
     pub fn monitor_v1(&self) -> String {
-        format!("{HOST}:6789")
+        format!("{}:6789", self.conf.address)
     }
 
     /// The secret of `client.admin`, as base64.

@@ -52,7 +52,7 @@ pub struct Setup {
     pub component: &'static str,
     /// Further lines for the driver's file (`[limits]`, `[config]`).
     pub driver: String,
-    /// Further lines for the daemon's file, before its tables.
+    /// Further lines for the daemon's file, before its tables; `{folder}` stands for the daemon's own folder.
     pub config: String,
     /// Environment of the daemon.
     pub env: Vec<(String, String)>,
@@ -69,9 +69,10 @@ impl Default for Setup {
 /// The folders of a daemon's own folder.
 pub(crate) const FOLDERS: [&str; 7] = ["drivers.d", "plugins", "volumes", "kubelet", "state", "run", "csi"];
 
-/// The daemon's file, for a daemon in `folder`; `more` are further lines before its tables.
+/// The daemon's file, for a daemon in `folder`; `more` are further lines before its tables, in which `{folder}` stands for it.
 pub(crate) fn configuration(folder: &Path, run: &Path, node: &str, more: &str) -> String {
     let (folder, run) = (folder.display(), run.display());
+    let more = more.replace("{folder}", &folder.to_string());
     format!(
         "{more}\ndrivers = \"{folder}/drivers.d\"\nstate = \"{folder}/state\"\nrun = \"{run}\"\nsockets = \"{folder}/csi\"\n\
          instance = \"{folder}\"\n[node]\nname = {node:?}\nroots = [\"{folder}/kubelet\"]\n"

@@ -6,6 +6,7 @@ pub mod ceph;
 mod clean;
 mod daemon;
 mod endpoint;
+pub mod kubelet;
 pub mod network;
 pub mod process;
 pub mod rbd;

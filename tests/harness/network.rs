@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// This machine's address on the bridge, at which a cluster listens.
-pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 87, 0, 1);
+/// This machine's first address on the bridge, at which the first cluster listens.
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 87, 0, 1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -27,6 +27,7 @@ pub struct Network {
     /// Ends when its input does, which is when this process is gone, however that came about; then it deletes the folder.
     _sweeper: Child,
     machines: AtomicU8,
+    clusters: AtomicU8,
 }
 
 impl Network {
@@ -45,7 +46,7 @@ impl Network {
             }
         })?;
         let namespace = namespace.recv().context("the namespace's thread ended")?.context("a network namespace")?;
-        let network = Self { namespace, keeper: Mutex::new(to_keeper), folder, _sweeper: sweeper, machines: AtomicU8::new(0) };
+        let network = Self { namespace, keeper: Mutex::new(to_keeper), folder, _sweeper: sweeper, machines: AtomicU8::new(0), clusters: AtomicU8::new(0) };
         network.ip(&[
             "link set lo up".into(),
             "link add bridge0 type bridge".into(),
@@ -78,6 +79,18 @@ impl Network {
         let tap = format!("tap{number}");
         self.ip(&[format!("tuntap add dev {tap} mode tap"), format!("link set {tap} master bridge0 up")])?;
         Ok((Ipv4Addr::new(10, 87, 0, 100 + number), tap))
+    }
+
+    /// An address of this machine on the bridge for one cluster more.
+    pub fn host(&self) -> Result<Ipv4Addr> {
+        let number = self.clusters.fetch_add(1, Ordering::Relaxed);
+        ensure!(number < 50, "too many clusters on one network");
+        let [a, b, c, d] = HOST.octets();
+        let address = Ipv4Addr::new(a, b, c, d + number);
+        if address != HOST {
+            self.ip(&[format!("addr add {address}/24 dev bridge0")])?;
+        }
+        Ok(address)
     }
 
     /// Does something in this network, on a thread that is in it: connects, starts a short program.

@@ -12,7 +12,7 @@ use windlass_csi::v1::volume_capability::AccessType;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Verb {
+pub(crate) enum Verb {
     Stage,
     Publish,
     Unpublish,
@@ -21,19 +21,19 @@ enum Verb {
 
 /// What is on the volume before the call.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Content {
+pub(crate) enum Content {
     Nothing,
     Data,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Next {
+pub(crate) enum Next {
     Same,
     Opposite,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Journal {
+pub(crate) enum Journal {
     Kept,
     Lost,
 }
@@ -50,7 +50,7 @@ impl Verb {
         }
     }
 
-    fn opposite(self) -> Self {
+    pub(crate) fn opposite(self) -> Self {
         match self {
             Stage => Unstage,
             Publish => Unpublish,

@@ -181,6 +181,10 @@ fn a_stage_that_hangs(hang: Hang) {
     let going = scene.daemon.status()["going"].clone();
     assert_eq!(going.as_array().map(Vec::len), Some(1), "{going}");
     assert_eq!((&going[0]["on"], &going[0]["verb"]), (&scene.volume.id().into(), &"NodeStageVolume".into()));
+    // The devices of the node are shown all the same: they are not asked.
+    let began = Instant::now();
+    let shown = scene.daemon.windlass(&["devices", "-o", "json"]);
+    assert!(shown.status.success() && began.elapsed() < Duration::from_secs(5), "{:?}: {shown:?}", began.elapsed());
     scene.succeed();
     for status in [scene.stage_waits(), scene.unstage_waits()] {
         assert!(PASSING.contains(&status.code()), "{status:?}");

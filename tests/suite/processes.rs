@@ -107,7 +107,9 @@ fn loop_children_inherit_no_listener_no_lock_and_nothing_of_the_daemon() {
         assert!(own.iter().all(|file| !file.contains("/run/lock") || file.contains("/run/locks")), "{pid} has the daemon's lock: {own:?}");
         assert!(own.iter().all(|file| !file.contains("/run/journal")), "{pid} has the journal: {own:?}");
         assert!(sockets(pid).is_disjoint(&sockets(daemon.pid())), "{pid} has a socket of the daemon's: {own:?}");
-        assert_eq!(sockets(pid).len(), 1, "{pid} has one socket, to the daemon: {own:?}");
+        // A plugin process has a lane for each call that it runs at once, four if nothing else is said.
+        let expected = if roles(daemon.pid(), "plugin-host").contains(&pid) { 1 + 4 } else { 1 };
+        assert_eq!(sockets(pid).len(), expected, "{pid} has its sockets to the daemon: {own:?}");
     }
     volume.unstage(&daemon).unwrap();
 }

@@ -1,6 +1,13 @@
-//! The tier `vm_`: a kernel with RBD in a virtual machine, against a real Ceph cluster. `short` is part of `make test`, all of it is `make test-vm`.
+//! The tier `vm_`: a kernel with RBD in a virtual machine, against a real Ceph cluster. `short` is part of `make test`, all of it but
+//! `torture` is `make test-vm`.
 
+mod cluster;
+mod clusters;
+mod controller;
 mod copies;
+mod counts;
+mod deaths;
+mod devices;
 mod faults;
 mod nodes;
 mod outage;
@@ -8,3 +15,5 @@ mod power;
 mod publishing;
 mod rbd;
 mod short;
+mod shut_out;
+mod torture;

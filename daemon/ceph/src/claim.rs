@@ -13,6 +13,8 @@ use windlass_plan::rbd::{Claimed, Feature, Hold, Holder, PoolAt, RbdName};
 /// Objects that are looked for one by one in an image without a map of them: 64 GiB of 4 MiB each, some seconds. A larger one counts as
 /// written, since nobody would wait for the proof.
 const LOOKED_FOR: u64 = 16 << 10;
+/// `RBD_FLAG_OBJECT_MAP_INVALID` and `RBD_FLAG_FAST_DIFF_INVALID`.
+const INVALID_MAP: u64 = 1 << 0 | 1 << 1;
 /// How often the lock is tried when it changes hands while it is looked at.
 const ATTEMPTS: usize = 4;
 
@@ -27,6 +29,8 @@ struct Before {
     size: u64,
     objects: u64,
     features: u64,
+    /// Its object map cannot be relied on (`RBD_FLAG_OBJECT_MAP_INVALID`, `RBD_FLAG_FAST_DIFF_INVALID`).
+    is_map_invalid: bool,
     lock: Lock,
 }
 
@@ -136,16 +140,17 @@ impl Place<'_> {
         let snapshot = Encoder::default().u64(HEAD).bytes();
         let features = Encoder::default().u64(HEAD).u8(1).bytes();
         let question = lock::question(lock::OURS);
-        let answers = self.io.ask(&header, &[rbd(c"get_size", &snapshot), rbd(c"get_features", &features), lock::info(&question)]);
+        let calls = [rbd(c"get_size", &snapshot), rbd(c"get_features", &features), rbd(c"get_flags", &snapshot), lock::info(&question)];
+        let answers = self.io.ask(&header, &calls);
         let answers = answers.and_then(|answers| answers.into_iter().collect::<Result<Vec<_>, _>>()).map_err(self.failed("look at", name))?;
-        let read = |answers: &[Vec<u8>]| -> Result<(u8, u64, u64, Lock), Malformed> {
-            let [size, features, lock] = answers else { return Err(Malformed) };
+        let read = |answers: &[Vec<u8>]| -> Result<(u8, u64, u64, u64, Lock), Malformed> {
+            let [size, features, flags, lock] = answers else { return Err(Malformed) };
             let mut size = Decoder::of(size);
-            Ok((size.u8()?, size.u64()?, Decoder::of(features).u64()?, lock::read(lock)?))
+            Ok((size.u8()?, size.u64()?, Decoder::of(features).u64()?, Decoder::of(flags).u64()?, lock::read(lock)?))
         };
-        let (order, size, features, lock) = read(&answers).map_err(self.malformed(name))?;
+        let (order, size, features, flags, lock) = read(&answers).map_err(self.malformed(name))?;
         let objects = size.div_ceil(1u64.checked_shl(u32::from(order)).unwrap_or(u64::MAX).max(1));
-        Ok(Before { id, header, size, objects, features, lock })
+        Ok(Before { id, header, size, objects, features, is_map_invalid: flags & INVALID_MAP != 0, lock })
     }
 
     /// Nobody but those who may has the image open; was it ever written? About 25 operations where there is an object map.
@@ -163,7 +168,9 @@ impl Place<'_> {
         if !foreign.is_empty() {
             return Err(CephError::Watched { image: self.image(name), addresses: foreign });
         }
-        let is_quick = before.features & Feature::FastDiff.bit() != 0 || before.objects <= LOOKED_FOR;
+        // librbd looks for every object where it cannot rely on the map, however many there are.
+        let has_map = before.features & Feature::FastDiff.bit() != 0 && !before.is_map_invalid;
+        let is_quick = has_map || before.objects <= LOOKED_FOR;
         let is_never_written = is_quick && !image.has_objects(before.size).map_err(&failed)?;
         Ok(Claimed { identity: self.identity(before.id.clone()), is_never_written })
     }

@@ -171,9 +171,7 @@ impl Clusters {
         }
         rados.connect().map_err(|errno| match errno.0 {
             // EOPNOTSUPP: no way of authentication is left to try, since the key is none.
-            libc::EACCES | libc::EPERM | libc::EINVAL | libc::EOPNOTSUPP => {
-                CephError::Unauthenticated { user: access.user.to_string(), monitors: monitors.clone(), errno }
-            }
+            libc::EACCES | libc::EPERM | libc::EINVAL | libc::EOPNOTSUPP => CephError::Unauthenticated { monitors: monitors.clone(), errno },
             _ => CephError::Unreachable { monitors: monitors.clone(), errno },
         })?;
         Cluster::new(rados, self.statistics.clone()).map(Arc::new)

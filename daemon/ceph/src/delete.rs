@@ -34,7 +34,7 @@ impl Cluster {
         self.counted("delete", || {
             let place = self.place(at)?;
             let Some(id) = place.id(name)? else { return Ok(()) };
-            let Some((ours, _)) = place.locks(name, &header_of(&id))? else { return place.clear(name, &id) };
+            let Some((ours, _)) = place.locks_soon(name, &id)? else { return place.clear(name, &id) };
             if !ours.lockers.is_empty() {
                 return Err(CephError::Held { image: place.image(name), nodes: ours.lockers.into_iter().map(|locker| locker.cookie).collect() });
             }

@@ -58,11 +58,9 @@ pub enum CephError {
         #[source]
         errno: Errno,
     },
-    /// The user or the key is wrong.
-    #[error("the cluster at {monitors} refused the user {user}: either there is no such user or its key is another; see `ceph auth get client.{user}`")]
+    /// The user or the key is wrong. Both came as secrets, and whoever reads this may have chosen which: neither is repeated.
+    #[error("the cluster at {monitors} refused the user: either there is no such user or its key is another; see `ceph auth get client.USER`")]
     Unauthenticated {
-        /// The user.
-        user: String,
         /// The cluster's monitors.
         monitors: String,
         /// Its answer.

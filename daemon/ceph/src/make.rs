@@ -3,7 +3,8 @@
 use crate::cluster::Place;
 use crate::encoding::Encoder;
 use crate::error::{CephError, Errno};
-use crate::header::rbd;
+use crate::header::{header_of, rbd};
+use crate::lock::Lock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use windlass_plan::rbd::{ImageFacts, RbdName};
@@ -45,14 +46,13 @@ impl Place<'_> {
 
     /// What an image is, as soon as whoever is making it is through.
     fn facts_soon(&self, name: &RbdName, id: &str) -> Result<Option<ImageFacts>, CephError> {
-        let deadline = Instant::now() + HALF_WAY;
-        loop {
-            let facts = self.facts(name, id)?;
-            if facts.is_some() || Instant::now() > deadline {
-                return Ok(facts);
-            }
-            sleep(HALF_WAY / 20);
-        }
+        soon(|| self.facts(name, id))
+    }
+
+    /// Who has an image locked, as soon as whoever is making it is through: what is taken away under somebody's hands would leave a header
+    /// without a name.
+    pub(crate) fn locks_soon(&self, name: &RbdName, id: &str) -> Result<Option<(Lock, Lock)>, CephError> {
+        soon(|| self.locks(name, &header_of(id)))
     }
 
     /// Takes away the name of an image that has no header: left by somebody who died making or removing it. The name of another image that
@@ -70,6 +70,18 @@ impl Place<'_> {
             Ok(()) | Err(Errno(libc::ENOENT | DIFFERS..)) => Ok(()),
             Err(errno) => Err(failed(errno)),
         }
+    }
+}
+
+/// Looks again and again for what somebody else may be making this moment.
+fn soon<T>(look: impl Fn() -> Result<Option<T>, CephError>) -> Result<Option<T>, CephError> {
+    let deadline = Instant::now() + HALF_WAY;
+    loop {
+        let seen = look()?;
+        if seen.is_some() || Instant::now() > deadline {
+            return Ok(seen);
+        }
+        sleep(HALF_WAY / 20);
     }
 }
 

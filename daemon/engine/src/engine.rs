@@ -1,6 +1,6 @@
 //! The engine as a whole: what it is set up with, and how work on one volume begins.
 
-use crate::journal::Journal;
+use crate::journal::{Journal, Writer};
 use crate::notes::Notes;
 use crate::pool::{Launch, Pool};
 use crate::record::{Header, Record, VERSION};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use windlass_plan::failure::Failure;
 use windlass_plan::ids::{DriverName, VolumeId, VolumeKey};
 use windlass_plan::paths::{HostPath, Roots};
-use windlass_wire::worker::{Marked, Setup};
+use windlass_wire::worker::{Look, Setup, Surveyed};
 
 /// How long a new piece of work waits for a worker of an earlier daemon that still holds the volume.
 pub(crate) const PATIENCE_MS: u64 = 5_000;
@@ -71,13 +71,27 @@ impl Engine {
         VolumeKey::derive(&self.settings.instance, driver, volume)
     }
 
-    /// Begins work on one volume: leases a worker, which takes the volume's lock. The caller holds the volume's claim.
+    /// Begins work on one volume: leases a worker, which takes the volume's lock and looks what the kernel shows of it. The caller holds the
+    /// volume's claim.
     pub fn open(&self, driver: &DriverName, volume: &VolumeId) -> Result<Work<'_>, Failure> {
+        let (key, writer) = self.writer(driver, volume);
+        let look = Look { device: Work::hint(&writer) };
+        let (lease, seen) = self.pool.lease(key, PATIENCE_MS, Some(look))?;
+        Ok(Work::new(self, key, lease, writer, seen))
+    }
+
+    /// The same, for work that begins with an undo and asks the kernel later, if at all.
+    pub fn open_to_undo(&self, driver: &DriverName, volume: &VolumeId) -> Result<Work<'_>, Failure> {
+        let (key, writer) = self.writer(driver, volume);
+        let (lease, seen) = self.pool.lease(key, PATIENCE_MS, None)?;
+        Ok(Work::new(self, key, lease, writer, seen))
+    }
+
+    fn writer(&self, driver: &DriverName, volume: &VolumeId) -> (VolumeKey, Writer<'_>) {
         let key = self.key(driver, volume);
         let roots = self.settings.roots.iter().map(|root| root.real.clone()).collect();
         let header = Header { version: VERSION, boot: self.settings.boot.clone(), driver: driver.clone(), volume: volume.clone(), key, roots };
-        let lease = self.pool.lease(key, PATIENCE_MS)?;
-        Ok(Work::new(self, key, lease, self.journal.writer(header)))
+        (key, self.journal.writer(header))
     }
 
     /// Is anything recorded of the volume?
@@ -85,13 +99,18 @@ impl Engine {
         self.journal.find(&self.key(driver, volume)).is_some()
     }
 
+    /// Is anything recorded of any of the driver's volumes?
+    pub fn has_record_of(&self, driver: &DriverName) -> bool {
+        self.journal.any(|record| &record.header.driver == driver)
+    }
+
     /// A copy of every record, for status.
     pub fn records(&self) -> Vec<Record> {
         self.journal.all()
     }
 
-    /// Every device on this kernel that carries a mark, of this daemon or another.
-    pub fn survey(&self) -> Result<Vec<Marked>, Failure> {
+    /// Every loop device and mapped image of this kernel, of this daemon, of another, or of anybody.
+    pub fn survey(&self) -> Result<Vec<Surveyed>, Failure> {
         self.pool.any()?.survey()
     }
 

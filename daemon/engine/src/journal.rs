@@ -80,6 +80,11 @@ impl Journal {
         self.table().get(key).cloned()
     }
 
+    /// Is there such a record?
+    pub fn any(&self, is_such: impl Fn(&Record) -> bool) -> bool {
+        self.table().values().any(|record| is_such(&lock(record)))
+    }
+
     /// A copy of every record, for status and recovery.
     pub fn all(&self) -> Vec<Record> {
         let mut all: Vec<Record> = self.table().values().map(|record| lock(record).clone()).collect();

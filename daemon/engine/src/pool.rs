@@ -12,7 +12,7 @@ use windlass_plan::step::{Observed, Outcome, Step, Undo, Usage};
 use windlass_plan::{paths::HostPath, paths::Place};
 use windlass_wire::frame;
 use windlass_wire::sealed::Sealed;
-use windlass_wire::worker::{Answer, Ask, Marked, Setup};
+use windlass_wire::worker::{Answer, Ask, Look, Setup, Surveyed};
 
 /// Starts a worker process and hands over our end of its socket. The daemon's business, since it knows the binary.
 pub type Launch = Box<dyn Fn() -> std::io::Result<(Child, UnixStream)> + Send + Sync>;
@@ -38,7 +38,22 @@ pub struct Pool {
 #[derive(Default)]
 struct Idle {
     workers: Vec<Worker>,
+    /// Asked to let their volume go, and not heard of since: mostly for some microseconds, for ever where the device hangs.
+    leaving: Vec<Worker>,
     last_use: Option<Instant>,
+}
+
+impl Idle {
+    /// Takes those back that have let go.
+    fn collect(&mut self) {
+        for mut worker in std::mem::take(&mut self.leaving) {
+            match worker.has_let_go() {
+                Some(true) => self.workers.push(worker),
+                Some(false) => retire(worker),
+                None => self.leaving.push(worker),
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -52,6 +67,18 @@ struct Worker {
     socket: UnixStream,
 }
 
+impl Worker {
+    /// The answer to a release, if it is there: an answer is written, and comes, in one piece. False: it is another one, or none will come.
+    fn has_let_go(&mut self) -> Option<bool> {
+        let answer = self.socket.set_nonblocking(true).map_err(frame::FrameError::Io).and_then(|()| frame::read(&mut self.socket, frame::LIMIT));
+        match answer {
+            Err(frame::FrameError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Ok(Answer::Ok) => Some(self.socket.set_nonblocking(false).is_ok()),
+            Ok(_) | Err(_) => Some(false),
+        }
+    }
+}
+
 impl Pool {
     /// Forks the first workers, so that they have nothing of what the daemon opens later.
     pub fn start(launch: Launch, setup: Setup) -> std::io::Result<Arc<Self>> {
@@ -61,11 +88,13 @@ impl Pool {
         Ok(Arc::new(pool))
     }
 
-    /// Takes a worker for `volume`, waiting up to `patience_ms` for an earlier worker that holds the volume's lock.
-    pub fn lease(self: &Arc<Self>, volume: VolumeKey, patience_ms: u64) -> Result<Lease, Failure> {
+    /// Takes a worker for `volume`, waiting up to `patience_ms` for an earlier worker that holds the volume's lock; and looks at once what
+    /// the kernel shows of it, where that is asked: most work begins so, and one question is quicker than two.
+    pub fn lease(self: &Arc<Self>, volume: VolumeKey, patience_ms: u64, look: Option<Look>) -> Result<(Lease, Option<Observed>), Failure> {
         let mut lease = self.any()?;
-        match lease.ask(&Ask::Lease { volume, patience_ms })? {
-            Answer::Ok => Ok(lease),
+        match lease.ask(&Ask::Lease { volume, patience_ms, look })? {
+            Answer::Ok => Ok((lease, None)),
+            Answer::Observed(observed) => Ok((lease, Some(observed))),
             other => Err(unexpected("lease", &other)),
         }
     }
@@ -84,7 +113,11 @@ impl Pool {
 
     fn take(&self) -> std::io::Result<Worker> {
         loop {
-            let idle = self.idle().workers.pop();
+            let idle = {
+                let mut idle = self.idle();
+                idle.collect();
+                idle.workers.pop()
+            };
             match idle {
                 Some(mut worker) => match worker.child.try_wait() {
                     Ok(None) => return Ok(worker),
@@ -116,12 +149,15 @@ impl Pool {
 
     /// The workers that wait, by process id: for status and tests.
     pub fn idle_pids(&self) -> Vec<u32> {
-        self.idle().workers.iter().map(|worker| worker.child.id()).collect()
+        let mut idle = self.idle();
+        idle.collect();
+        idle.workers.iter().map(|worker| worker.child.id()).collect()
     }
 
     /// Ends the workers that a burst left behind.
     pub fn end_idle(&self) {
         let mut idle = self.idle();
+        idle.collect();
         if idle.workers.len() > IDLE && idle.last_use.is_none_or(|last| last.elapsed() >= SPARE) {
             let spare = idle.workers.split_off(IDLE);
             drop(idle);
@@ -194,7 +230,7 @@ impl Lease {
 
     /// See [`Ask::Observe`].
     pub fn observe(&mut self, device: Option<String>) -> Result<Observed, Failure> {
-        match self.ask(&Ask::Observe { device })? {
+        match self.ask(&Ask::Observe(Look { device }))? {
             Answer::Observed(observed) => Ok(observed),
             other => Err(unexpected("observe", &other)),
         }
@@ -241,9 +277,9 @@ impl Lease {
     }
 
     /// See [`Ask::Survey`].
-    pub fn survey(&mut self) -> Result<Vec<Marked>, Failure> {
+    pub fn survey(&mut self) -> Result<Vec<Surveyed>, Failure> {
         match self.ask(&Ask::Survey)? {
-            Answer::Survey(marked) => Ok(marked),
+            Answer::Survey(found) => Ok(found),
             other => Err(unexpected("a survey", &other)),
         }
     }
@@ -256,10 +292,17 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.worker.is_some() {
-            let is_released = matches!(self.ask(&Ask::Release { is_gone: self.is_gone }), Ok(Answer::Ok));
+        if self.worker.is_some() && self.is_gone {
+            // Nothing of the volume is left when the call is answered, its lock's file included.
+            let is_released = matches!(self.ask(&Ask::Release { is_gone: true }), Ok(Answer::Ok));
             if let Some(worker) = self.worker.take() {
                 if is_released { self.pool.put_back(worker) } else { retire(worker) }
+            }
+        } else if let Some(mut worker) = self.worker.take() {
+            // Nobody waits for it: the work is done, and who comes next waits for the lock.
+            match frame::write(&mut worker.socket, &Ask::Release { is_gone: false }) {
+                Ok(()) => self.pool.idle().leaving.push(worker),
+                Err(_) => retire(worker),
             }
         }
         self.pool.leave(self.number);

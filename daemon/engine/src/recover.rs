@@ -5,7 +5,7 @@ use crate::record::{Record, StrandState};
 use crate::work::Work;
 use std::collections::HashSet;
 use windlass_plan::failure::Failure;
-use windlass_wire::worker::Marked;
+use windlass_wire::worker::Surveyed;
 
 impl Engine {
     /// The volumes that an earlier daemon was in the middle of. Each is to be claimed and [`Work::recover`]ed.
@@ -14,9 +14,9 @@ impl Engine {
     }
 
     /// Devices with a mark that no record explains: of a lost journal, or of another daemon. Reported, never touched (law 3).
-    pub fn unowned(&self) -> Result<Vec<Marked>, Failure> {
+    pub fn unowned(&self) -> Result<Vec<Surveyed>, Failure> {
         let known: HashSet<u64> = self.journal.all().iter().map(|record| record.header.key.short()).collect();
-        Ok(self.survey()?.into_iter().filter(|marked| !known.contains(&marked.short_key)).collect())
+        Ok(self.survey()?.into_iter().filter(|found| found.short_key.is_some_and(|key| !known.contains(&key))).collect())
     }
 }
 

@@ -19,18 +19,26 @@ pub struct Work<'a> {
     pub(crate) key: VolumeKey,
     pub(crate) lease: Lease,
     pub(crate) writer: Writer<'a>,
+    /// What was seen with the lease, while nothing has been done since.
+    seen: Option<Observed>,
 }
 
 impl<'a> Work<'a> {
-    pub(crate) fn new(engine: &'a Engine, key: VolumeKey, lease: Lease, writer: Writer<'a>) -> Self {
-        Self { engine, key, lease, writer }
+    pub(crate) fn new(engine: &'a Engine, key: VolumeKey, lease: Lease, writer: Writer<'a>, seen: Option<Observed>) -> Self {
+        Self { engine, key, lease, writer, seen }
+    }
+
+    /// A stage that stands has one device, and its name is a good hint. Anything else is looked for everywhere.
+    pub(crate) fn hint(writer: &Writer<'_>) -> Option<String> {
+        writer.record().standing_stage().and_then(|(strand, _)| Some(strand.device.as_ref()?.name.clone()))
     }
 
     /// What the kernel shows of the volume.
     pub fn observe(&mut self) -> Result<Observed, Failure> {
-        // A stage that stands has one device, and its name is a good hint. Anything else is looked for everywhere.
-        let hint = self.writer.record().standing_stage().and_then(|(strand, _)| Some(strand.device.as_ref()?.name.clone()));
-        let observed = self.lease.observe(hint)?;
+        let observed = match self.seen.take() {
+            Some(seen) => seen,
+            None => self.lease.observe(Self::hint(&self.writer))?,
+        };
         if observed.devices.is_empty() {
             self.note_if_gone();
         }
@@ -60,6 +68,7 @@ impl<'a> Work<'a> {
             })?),
             _ => None,
         };
+        self.seen = None;
         let outcome = self.lease.apply(step);
         drop(program);
         tracing::debug!(step = name, ?outcome, "step");
@@ -97,6 +106,7 @@ impl<'a> Work<'a> {
     /// Does one undo. A way that cannot be entered (a file or a symlink is on it) leads to nothing of ours, unless the kernel shows a mount
     /// of the volume there all the same: a step that was refused for its path has nothing to undo.
     fn undo(&mut self, undo: Undo) -> Result<(), Failure> {
+        self.seen = None;
         let failure = match self.lease.undo(undo.clone()) {
             Ok(_) => return Ok(()),
             Err(failure) => failure,
@@ -130,6 +140,7 @@ impl<'a> Work<'a> {
 
     /// Undoes a list that no strand holds, in order: what follows from the kernel's view alone when the journal was lost.
     pub(crate) fn undo_all(&mut self, undos: Vec<Undo>) -> Result<(), Failure> {
+        self.seen = None;
         for undo in undos {
             self.lease.undo(undo)?;
         }

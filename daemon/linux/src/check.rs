@@ -93,7 +93,7 @@ fn check_ext4(ext: &Ext, writable: Writable) -> Result<Outcome, CheckError> {
 /// Has e2fsck repair what it may repair without asking.
 pub(crate) fn preen(held: &mut Held, tools: &Tools, lock: &File) -> Result<(), CheckError> {
     held.is_fresh = false;
-    let finished = program::run(&tools.e2fsck, &["-p", &held.path()], lock, DEADLINE).map_err(CheckError::Program)?;
+    let finished = program::run(&tools.e2fsck, &["-p", &held.path()], &tools.cgroups, lock, DEADLINE).map_err(CheckError::Program)?;
     let status = finished.expect(|code| matches!(code, 0 | 1)).map_err(CheckError::Preen)?;
     tracing::info!(device = held.device.name, status, "e2fsck -p");
     Ok(held.compare()?)

@@ -68,7 +68,7 @@ pub(crate) fn format(held: &mut Held, filesystem: &Filesystem, tools: &Tools, lo
     }
     arguments.push(&path);
     held.is_fresh = false;
-    program::run(tool, &arguments, lock, DEADLINE)?.expect(|code| code == 0)?;
+    program::run(tool, &arguments, &tools.cgroups, lock, DEADLINE)?.expect(|code| code == 0)?;
     held.node.sync_all().map_err(|source| FormatError::Flush { source })?;
     Ok(held.compare()?)
 }

@@ -13,6 +13,9 @@ const BUS: &str = "/sys/bus/rbd";
 /// How the description of a volume's key begins; the volume's own key follows.
 const DESCRIPTION: &str = "windlass:";
 
+/// The kernel's word for an image that is mapped itself, and not a snapshot of it.
+const NO_SNAPSHOT: &str = "-";
+
 /// The kernel has the client.
 pub(crate) fn is_there() -> bool {
     fs::metadata(BUS).is_ok()
@@ -79,11 +82,20 @@ pub(crate) fn identity_of(id: u32) -> io::Result<ImageIdentity> {
     ImageIdentity::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is not the identity of an image")))
 }
 
-/// The image as people call it, `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`.
+/// The image as people call it: `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`, and `@SNAPSHOT` behind it where one is mapped.
 pub(crate) fn spelled(id: u32) -> Option<String> {
-    let (pool, image) = (attribute(id, "pool").ok()?, attribute(id, "name").ok()?);
+    let (pool, mut image) = (attribute(id, "pool").ok()?, attribute(id, "name").ok()?);
+    match attribute(id, "current_snap") {
+        Ok(snapshot) if snapshot != NO_SNAPSHOT => image = format!("{image}@{snapshot}"),
+        _ => {}
+    }
     let namespace = attribute(id, "pool_ns").unwrap_or_default();
     Some(if namespace.is_empty() { format!("{pool}/{image}") } else { format!("{pool}/{namespace}/{image}") })
+}
+
+/// The id of the cluster that a mapping's image is in. `None`: gone, or a kernel that does not say.
+pub(crate) fn cluster_of(id: u32) -> Option<String> {
+    attribute(id, "cluster_fsid").ok()
 }
 
 /// Maps: returns when the cluster has answered, and the device is there. Holds as long as the cluster takes.

@@ -14,7 +14,9 @@ use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
 use windlass_plan::paths::HostPath;
 
-/// There is no lock with a time limit, so it is asked for again and again.
+/// There is no lock with a time limit, so it is asked for again and again: soon at first, since the worker of the call before may be about
+/// to let go of it, then less often.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A lock that cannot be had.
@@ -56,6 +58,7 @@ impl Lock {
         let above = roots::open_folder(folder).map_err(failed)?;
         let name = CString::new(volume.to_string()).map_err(|error| failed(error.into()))?;
         let deadline = Instant::now() + patience;
+        let mut pause = FIRST_PAUSE;
         loop {
             let flags = libc::O_RDWR | libc::O_CREAT | libc::O_NOFOLLOW;
             let mut file = File::from(sys::openat2(above.as_fd(), &name, flags, 0o600, libc::RESOLVE_BENEATH).map_err(failed)?);
@@ -68,7 +71,10 @@ impl Lock {
                     return Ok(Self { file, path, folder: above, name });
                 }
                 Ok(()) => continue,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(PAUSE);
+                }
                 Err(TryLockError::WouldBlock) => return Err(LockError::Held { holder: holder(&mut file) }),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }

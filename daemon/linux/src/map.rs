@@ -141,7 +141,9 @@ fn load(tools: &Tools, lock: &File) -> Result<(), MapError> {
     if krbd::is_there() {
         return Ok(());
     }
-    program::run(&tools.modprobe, &["rbd", "single_major=Y"], lock, LOADING).and_then(|ended| ended.expect(|code| code == 0)).map_err(MapError::NoClient)?;
+    program::run(&tools.modprobe, &["rbd", "single_major=Y"], &tools.cgroups, lock, LOADING)
+        .and_then(|ended| ended.expect(|code| code == 0))
+        .map_err(MapError::NoClient)?;
     if krbd::is_there() { Ok(()) } else { Err(MapError::StillNoClient) }
 }
 

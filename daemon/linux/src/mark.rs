@@ -3,21 +3,8 @@
 use crate::krbd;
 use crate::loops;
 use crate::sys::Number;
-use crate::words;
 use std::io;
-use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
-
-/// A device that carries a Windlass mark, of whichever instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MarkedDevice {
-    /// The first 61 bits of the volume's key: `VolumeKey::short`.
-    pub short: u64,
-    /// The kernel's name for the device.
-    pub name: String,
-    /// The file below, as the kernel knows it in our mount namespace, with ` (deleted)` at the end where it was; or the image.
-    pub backing: String,
-}
 
 /// The mark of a device by the kernel's name for it. `None`: it shows nothing, or is not ours.
 pub(crate) fn of_name(name: &str) -> Option<u64> {
@@ -41,7 +28,12 @@ pub(crate) fn name_of(number: Number) -> Option<String> {
 
 /// The number of the device called so.
 pub(crate) fn number_of(name: &str) -> Option<Number> {
-    let text = std::fs::read_to_string(format!("/sys/block/{name}/dev")).ok()?;
+    number_at(&format!("/sys/block/{name}/dev"))
+}
+
+/// The number that a file of sysfs holds.
+pub(crate) fn number_at(file: &str) -> Option<Number> {
+    let text = std::fs::read_to_string(file).ok()?;
     let (major, minor) = text.trim().split_once(':')?;
     Some(Number { major: major.parse().ok()?, minor: minor.parse().ok()? })
 }
@@ -71,20 +63,7 @@ pub(crate) fn candidates(volume: VolumeKey) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Every device that carries a mark, from sysfs alone: never waits for a hung device.
-pub fn survey() -> Result<Vec<MarkedDevice>, Failure> {
-    let failed = |source| words::failure(Reason::Io, &SurveyError { source });
-    let file = |name: String| {
-        let short = loops::mark_of(&name)?;
-        let backing = String::from_utf8_lossy(&loops::backing_of(&name)?).into_owned();
-        Some(MarkedDevice { short, name, backing })
-    };
-    let image = |id| Some(MarkedDevice { short: krbd::mark_of(id)?.short(), name: krbd::name_of(id), backing: krbd::spelled(id)? });
-    let images = krbd::ids().map_err(failed)?.into_iter().filter_map(image);
-    Ok(loops::all_names().map_err(failed)?.into_iter().filter_map(file).chain(images).collect())
-}
-
-/// sysfs cannot be listed.
+/// sysfs, or the table of mounts, cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list block devices in /sys")]
 pub(crate) struct SurveyError {

@@ -1,5 +1,6 @@
-//! The programs that we run, mkfs and e2fsck (and modprobe, once a boot): found once, run bare, with a deadline, bounded output and the volume's lock (law 14).
+//! The programs that we run, mkfs and e2fsck (and modprobe, once a boot): found once, run bare, with a deadline, bounded output, the volume's lock and a cgroup of their own (law 14).
 
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::sys;
 use crate::words;
 use std::ffi::OsStr;
@@ -29,6 +30,7 @@ pub struct Tools {
     pub(crate) e2fsck: Tool,
     /// Loads the kernel's RBD client, where it is a module that nobody has loaded yet: once a boot.
     pub(crate) modprobe: Tool,
+    pub(crate) cgroups: Cgroups,
 }
 
 /// One program. A missing one is an error when it is needed, not before: a node that only ever mounts needs none.
@@ -47,7 +49,13 @@ impl Tools {
             mkfs_xfs: Tool::find("mkfs.xfs", "xfsprogs"),
             e2fsck: Tool::find("e2fsck", "e2fsprogs"),
             modprobe: Tool::find("modprobe", "kmod"),
+            cgroups: Cgroups::find(),
         }
+    }
+
+    /// Whether a program gets a cgroup of its own on this machine. Where it does not, its process group alone can be killed.
+    pub fn have_cgroups(&self) -> bool {
+        self.cgroups.can_be_made()
     }
 
     /// Programs that are missing, each with the package that has it: for `windlass check`.
@@ -121,8 +129,9 @@ impl Finished {
     }
 }
 
-/// Runs the program to its end: no shell, an empty environment, nothing on its standard input. Whatever survives holds `lock`.
-pub(crate) fn run<S: AsRef<OsStr>>(tool: &Tool, arguments: &[S], lock: &File, deadline: Duration) -> Result<Finished, ProgramError> {
+/// Runs the program to its end: no shell, an empty environment, nothing on its standard input, and whatever it has started ends with it.
+/// What cannot be killed, and what outlives our own death, holds `lock`.
+pub(crate) fn run<S: AsRef<OsStr>>(tool: &Tool, arguments: &[S], cgroups: &Cgroups, lock: &File, deadline: Duration) -> Result<Finished, ProgramError> {
     let path = tool.path.as_deref().ok_or(ProgramError::Missing { name: tool.name, package: tool.package })?;
     let words: Vec<String> = arguments.iter().map(|argument| argument.as_ref().to_string_lossy().into_owned()).collect();
     let argv = format!("{} {}", path.display(), words.join(" "));
@@ -132,13 +141,17 @@ pub(crate) fn run<S: AsRef<OsStr>>(tool: &Tool, arguments: &[S], lock: &File, de
     command.args(arguments).env_clear().env("PATH", PATH).current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
     sys::keep_open_in(&mut command, lock.as_fd());
+    let cgroup = cgroups.make();
+    if let Some(cgroup) = &cgroup {
+        sys::move_into(&mut command, cgroup.entrance().as_fd());
+    }
     let mut child = command.spawn().map_err(failed)?;
     // The command holds the pipe's writing ends, and would keep us from ever seeing its end.
     drop(command);
     let output = match watch(&child, reader, deadline) {
         Ok((output, true)) => output,
         Ok((output, false)) => {
-            kill(&mut child);
+            kill(&mut child, cgroup.as_ref());
             return Err(match ends_within(&child, DYING) {
                 true => {
                     let _status = child.wait();
@@ -148,7 +161,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(tool: &Tool, arguments: &[S], lock: &File, de
             });
         }
         Err(source) => {
-            kill(&mut child);
+            kill(&mut child, cgroup.as_ref());
             return Err(failed(source));
         }
     };
@@ -183,7 +196,8 @@ fn watch(child: &Child, mut reader: PipeReader, deadline: Duration) -> io::Resul
     }
 }
 
-fn kill(child: &mut Child) {
+fn kill(child: &mut Child, cgroup: Option<&Cgroup>) {
+    let _as_well = cgroup.map(Cgroup::kill);
     // The group may be gone already: that is what we want.
     let _gone = sys::kill_group(child.id()).or_else(|_| child.kill());
 }
@@ -198,7 +212,7 @@ mod tests {
 
     fn sh(script: &str, deadline: Duration) -> Result<Finished, ProgramError> {
         let tool = Tool { name: "sh", package: "dash", path: Some("/bin/sh".into()) };
-        run(&tool, &["-c", script], &tempfile::tempfile().unwrap(), deadline)
+        run(&tool, &["-c", script], &Cgroups::find(), &tempfile::tempfile().unwrap(), deadline)
     }
 
     #[test]
@@ -213,6 +227,24 @@ mod tests {
         let failed = sh("echo begun; sleep 1000 & sleep 1000", Duration::from_millis(300)).unwrap_err();
         assert!(matches!(&failed, ProgramError::TimedOut { output, .. } if output == "begun\n"), "{failed}");
         assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+
+    /// The processes whose command line has this word.
+    fn running(word: &str) -> usize {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.filter(|process| std::fs::read_to_string(process.path().join("cmdline")).is_ok_and(|line| line.split('\0').any(|own| own == word))).count()
+    }
+
+    #[test]
+    fn loop_what_a_program_leaves_behind_ends_with_it_whatever_session_it_went_to() {
+        assert!(Cgroups::find().can_be_made(), "this machine has no cgroups of the second version that we may write to");
+        let finished = sh("setsid sleep 1000.125 </dev/null >/dev/null 2>&1 & exit 0", Duration::from_secs(20)).unwrap();
+        assert_eq!(finished.expect(|code| code == 0).unwrap(), 0);
+        assert_eq!(running("1000.125"), 0);
+
+        let failed = sh("setsid sleep 1000.25 & exec sleep 1000.25", Duration::from_millis(300)).unwrap_err();
+        assert!(matches!(failed, ProgramError::TimedOut { .. }), "{failed}");
+        assert_eq!(running("1000.25"), 0);
     }
 
     #[test]
@@ -231,7 +263,7 @@ mod tests {
     #[test]
     fn a_program_that_is_missing_says_which_package_has_it() {
         let tool = Tool::find("mkfs.nosuch", "nosuchprogs");
-        let error = run(&tool, &["-x"], &tempfile::tempfile().unwrap(), Duration::from_secs(1)).unwrap_err();
+        let error = run(&tool, &["-x"], &Cgroups::find(), &tempfile::tempfile().unwrap(), Duration::from_secs(1)).unwrap_err();
         assert_eq!(error.to_string(), "mkfs.nosuch is not installed; the package nosuchprogs has it");
     }
 }

@@ -386,6 +386,19 @@ pub(crate) fn keep_open_in(command: &mut Command, kept: BorrowedFd<'_>) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Has the command move itself through `entrance`, a `cgroup.procs` open for writing, before it becomes the program. Where the kernel
+/// refuses, the program runs all the same.
+pub(crate) fn move_into(command: &mut Command, entrance: BorrowedFd<'_>) {
+    let entrance = entrance.as_raw_fd();
+    let prepare = move || {
+        // SAFETY: the text is one byte long and lives for ever.
+        unsafe { libc::write(entrance, c"0".as_ptr().cast(), 1) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are made, and nothing is allocated.
+    unsafe { command.pre_exec(prepare) };
+}
+
 pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: plain numbers.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })

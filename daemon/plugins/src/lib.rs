@@ -8,7 +8,7 @@ pub mod compile;
 pub mod component;
 pub mod driver;
 pub mod generation;
+mod lanes;
 mod memory;
-mod places;
 pub mod process;
 pub mod watch;

@@ -1,14 +1,18 @@
 //! One plugin process: started on the first call, shared by all calls of its generation, ended when nobody has called for a while.
 
 use crate::child::{Binary, Mortal};
-use crate::places::Places;
+use crate::lanes::{Lanes, Taken};
 use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use windlass_plan::effect::{Effect, EffectAnswer, EffectError};
-use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall};
-use windlass_wire::frame;
-use windlass_wire::mux::{Mux, WaitError};
+use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall, RefusalKind};
+use windlass_wire::frame::{self, FrameError};
+use windlass_wire::lane::{Lane, NoFrame};
 use windlass_wire::plugin::{FromPlugin, Level, Limits, Setup, ToPlugin};
 
 /// How long a process may take to shut itself in and load its code.
@@ -79,10 +83,19 @@ struct State {
 }
 
 struct Running {
-    mux: Mux<ToPlugin, FromPlugin>,
+    /// Open for as long as the process lives; nothing is said on it any more.
+    socket: UnixStream,
+    lanes: Lanes,
+    next: AtomicU64,
     process: Mortal,
-    places: Places,
     missing_walls: Vec<String>,
+}
+
+impl Running {
+    /// Has the process gone?
+    fn is_lost(&self) -> bool {
+        !matches!((&self.socket).read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 /// Why a call ended without an answer.
@@ -117,12 +130,12 @@ impl Process {
         let running = self.running()?;
         let limits = &self.launcher.setup.limits;
         let time = Duration::from_millis(limits.call_ms) + GRACE;
-        let Some(_place) = running.places.take(Instant::now() + time) else {
+        let Some(lane) = running.lanes.take(Instant::now() + time) else {
             // Guests cannot hold their places for so long: their calls wait for effects. Those who come now get another process.
             self.put_aside(&running);
             return Err(PluginError::Failed(CallFailure::TimedOut { limit_ms: limits.call_ms }));
         };
-        match run(&running, call, limits, time, perform) {
+        match run(lane, running.next.fetch_add(1, Ordering::Relaxed), call, limits, time, perform) {
             Ok(answer) => {
                 self.lock().failures = 0;
                 Ok(answer)
@@ -145,7 +158,7 @@ impl Process {
         let mut state = self.lock();
         let is_idle = state.last_call.is_none_or(|last| last.elapsed() >= idle);
         let ended = match &state.running {
-            Some(running) if is_idle && running.mux.in_flight() == 0 => state.running.take(),
+            Some(running) if is_idle && running.lanes.taken() == 0 => state.running.take(),
             Some(_) => return false,
             None => return true,
         };
@@ -157,10 +170,10 @@ impl Process {
     /// For status.
     pub fn view(&self) -> ProcessView {
         let state = self.lock();
-        let running = state.running.as_ref().filter(|running| !running.mux.is_lost());
+        let running = state.running.as_ref().filter(|running| !running.is_lost());
         ProcessView {
             pid: running.map(|running| running.process.pid()),
-            in_flight: running.map_or(0, |running| running.mux.in_flight()),
+            in_flight: running.map_or(0, |running| running.lanes.taken()),
             starts: state.starts,
             missing_walls: running.map(|running| running.missing_walls.clone()).unwrap_or_default(),
         }
@@ -173,7 +186,7 @@ impl Process {
     fn running(&self) -> Result<Arc<Running>, PluginError> {
         let mut state = self.lock();
         state.last_call = Some(Instant::now());
-        if let Some(running) = state.running.as_ref().filter(|running| !running.mux.is_lost()) {
+        if let Some(running) = state.running.as_ref().filter(|running| !running.is_lost()) {
             return Ok(running.clone());
         }
         state.running = None;
@@ -220,8 +233,17 @@ impl Process {
         let failed = |error: &dyn std::fmt::Display| PluginError::Start(error.to_string());
         let mut arguments = vec!["plugin-host".to_owned()];
         arguments.extend(self.launcher.uid.map(|uid| format!("--uid={uid}")));
-        let code = self.launcher.code.try_clone().map_err(|error| failed(&error))?;
-        let (child, mut socket) = self.launcher.binary.start(&arguments, vec![code.into()]).map_err(|error| failed(&error))?;
+        let limits = &self.launcher.setup.limits;
+        let limit = (limits.message as usize).saturating_mul(2).max(64 << 10);
+        let mut descriptors: Vec<OwnedFd> = vec![self.launcher.code.try_clone().map_err(|error| failed(&error))?.into()];
+        let mut lanes = Vec::new();
+        for _ in 0..limits.concurrency.clamp(1, 64) {
+            let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
+            lanes.push(Lane::asking(ours, limit).map_err(|error| failed(&error))?);
+            descriptors.push(theirs.into());
+        }
+        arguments.push(format!("--lanes={}", lanes.len()));
+        let (child, mut socket) = self.launcher.binary.start(&arguments, descriptors).map_err(|error| failed(&error))?;
         let process = Mortal::new(child);
         let ready = socket
             .set_read_timeout(Some(START))
@@ -230,11 +252,9 @@ impl Process {
             .and_then(|()| frame::read::<FromPlugin>(&mut socket, 64 << 10));
         let refused = match ready {
             Ok(FromPlugin::Ready { missing_walls }) => {
-                let limits = &self.launcher.setup.limits;
-                let limit = (limits.message as usize).saturating_mul(2).max(64 << 10);
-                let mux = Mux::start(&self.launcher.setup.driver, socket, limit).map_err(|error| failed(&error))?;
+                socket.set_nonblocking(true).map_err(|error| failed(&error))?;
                 tracing::debug!(driver = self.launcher.setup.driver, pid = process.pid(), "plugin process started");
-                return Ok(Running { mux, process, places: Places::new(limits.concurrency.clamp(1, 64)), missing_walls });
+                return Ok(Running { socket, lanes: Lanes::new(lanes), next: AtomicU64::new(1), process, missing_walls });
             }
             Ok(FromPlugin::Unusable { reason }) => reason.chars().filter(|c| !c.is_control()).take(1000).collect(),
             Ok(_) => "it answered something else than that it is ready".to_owned(),
@@ -252,23 +272,21 @@ fn back_off(state: &mut State) {
     }
 }
 
-fn run(running: &Running, call: PluginCall, limits: &Limits, time: Duration, perform: Perform<'_>) -> Result<PluginAnswer, Ended> {
-    let lost = |error: WaitError| match error {
-        WaitError::TooLarge => Ended::Failed(CallFailure::Limit("the call, or an effect's answer, is larger than a message may be".to_owned())),
-        WaitError::Lost | WaitError::TimedOut => Ended::Process(PluginError::Lost),
-    };
+fn run(mut lane: Taken<'_>, id: u64, call: PluginCall, limits: &Limits, time: Duration, perform: Perform<'_>) -> Result<PluginAnswer, Ended> {
     let broken = |what: String| Ended::Process(PluginError::Failed(CallFailure::Limit(what)));
+    let lost = || Ended::Process(PluginError::Lost);
     let name = call.name();
-    let open = running.mux.call().map_err(lost)?;
-    let id = open.id;
     // The process ends its guests by itself; this deadline is for a process that does not. Time spent in effects is ours, not its.
     let mut until = Instant::now() + time;
     let (mut effects, mut lines) = (0, 0);
-    open.send(&ToPlugin::Call { id, call }).map_err(lost)?;
+    lane.send(&ToPlugin::Call { id, call }).map_err(|error| match error {
+        FrameError::TooLarge { .. } => Ended::Failed(CallFailure::Limit("the call is larger than a message may be".to_owned())),
+        _ => lost(),
+    })?;
     loop {
-        match open.wait(until) {
-            Ok(FromPlugin::Return { result, .. }) => return result.map_err(Ended::Failed),
-            Ok(FromPlugin::Effect { effect, .. }) => {
+        match lane.receive_until(until) {
+            Ok(FromPlugin::Return { id: of, result }) if of == id => return result.map_err(Ended::Failed),
+            Ok(FromPlugin::Effect { id: of, effect }) if of == id => {
                 effects += 1;
                 if effects > limits.host_calls {
                     return Err(broken(format!("it asked for more than {} effects (`limits.host_calls`)", limits.host_calls)));
@@ -276,23 +294,39 @@ fn run(running: &Running, call: PluginCall, limits: &Limits, time: Duration, per
                 let began = Instant::now();
                 let result = perform(effect);
                 until += began.elapsed();
-                if let Err(error) = open.send(&ToPlugin::EffectDone { id, result }) {
-                    let _ = open.send(&ToPlugin::Cancel { id });
-                    return Err(lost(error));
-                }
+                answer(&mut lane, id, result).map_err(|_| lost())?;
             }
-            Ok(FromPlugin::Log { level, message, .. }) => {
+            Ok(FromPlugin::Log { id: of, level, message }) if of == id => {
                 lines += 1;
                 if lines > LOG_LINES {
                     return Err(broken(format!("it wrote more than {LOG_LINES} log lines")));
                 }
                 log(name, level, &message);
             }
-            Ok(FromPlugin::Ready { .. } | FromPlugin::Unusable { .. }) => {}
+            Ok(_) => {
+                tracing::warn!(call = name, "a plugin process sent what it may not send; it is let go");
+                return Err(lost());
+            }
             // The process should have ended its guest long ago: it is stopped, or no longer does what it is told.
-            Err(WaitError::TimedOut) => return Err(Ended::Process(PluginError::Failed(CallFailure::TimedOut { limit_ms: limits.call_ms }))),
-            Err(error @ (WaitError::Lost | WaitError::TooLarge)) => return Err(lost(error)),
+            Err(NoFrame::TimedOut) => return Err(Ended::Process(PluginError::Failed(CallFailure::TimedOut { limit_ms: limits.call_ms }))),
+            Err(NoFrame::Lost(error)) => {
+                if !matches!(error, FrameError::Closed) {
+                    tracing::warn!(call = name, error = &error as &dyn std::error::Error, "a plugin process sent what it may not send; it is let go");
+                }
+                return Err(lost());
+            }
         }
+    }
+}
+
+/// Tells a call what came of its effect. An answer that no message can hold is a refusal.
+fn answer(lane: &mut Lane, id: u64, result: Result<EffectAnswer, EffectError>) -> Result<(), FrameError> {
+    match lane.send(&ToPlugin::EffectDone { id, result }) {
+        Err(FrameError::TooLarge { .. }) => {
+            let error = EffectError { kind: RefusalKind::Exhausted, message: "the answer is larger than a message may be".to_owned() };
+            lane.send(&ToPlugin::EffectDone { id, result: Err(error) })
+        }
+        sent => sent,
     }
 }
 

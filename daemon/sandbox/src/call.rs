@@ -1,7 +1,7 @@
 //! One call as its store knows it: what is left of its limits, where its answers come from, and what it may do.
 
 use crate::engine::{INSTANCES, MEMORIES, TABLES};
-use crate::link::{Link, Mailbox, Waited};
+use crate::link::Link;
 use crate::text;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +15,6 @@ const LOG_LINES: u32 = 200;
 
 /// What all calls of the process share.
 pub(crate) struct Shared {
-    /// The way to the daemon.
-    pub(crate) link: Link,
     /// The operator's `[config]` table.
     pub(crate) config: Context,
     /// Limits of each call.
@@ -38,14 +36,12 @@ pub(crate) enum Nature {
 pub(crate) struct Call {
     /// What all calls share.
     pub(crate) shared: Arc<Shared>,
-    /// The daemon's number; `None` while the component is tried out, when nobody listens.
-    pub(crate) id: Option<u64>,
+    /// The way to the daemon; `None` while the component is tried out, when nobody listens.
+    pub(crate) link: Option<Link>,
     /// The export's name.
     pub(crate) name: &'static str,
     /// What it may do.
     pub(crate) nature: Nature,
-    /// What the daemon sends it.
-    pub(crate) mailbox: Arc<Mailbox>,
     /// When its time is up.
     pub(crate) deadline: Instant,
     /// State of the fixed random numbers.
@@ -67,9 +63,6 @@ pub(crate) enum Ended {
     /// Its time is up.
     #[error("its time is up")]
     TimedOut,
-    /// Nobody waits for it any more.
-    #[error("it was cancelled")]
-    Cancelled,
     /// Too much memory.
     #[error("it asked for {asked} bytes of memory; {limit} are allowed (`limits.memory_mib`)")]
     Memory {
@@ -121,21 +114,13 @@ pub(crate) enum Ended {
 
 impl Call {
     /// A store for one call. Its time begins now.
-    pub(crate) fn store(
-        engine: &wasmtime::Engine,
-        shared: &Arc<Shared>,
-        id: Option<u64>,
-        name: &'static str,
-        nature: Nature,
-        mailbox: Arc<Mailbox>,
-    ) -> Store<Call> {
+    pub(crate) fn store(engine: &wasmtime::Engine, shared: &Arc<Shared>, link: Option<Link>, name: &'static str, nature: Nature) -> Store<Call> {
         let limits = shared.limits;
         let call = Call {
             shared: shared.clone(),
-            id,
+            link,
             name,
             nature,
-            mailbox,
             deadline: Instant::now() + Duration::from_millis(limits.call_ms),
             random: 0,
             timers: Vec::new(),
@@ -161,9 +146,6 @@ impl Call {
 
     /// May it go on?
     pub(crate) fn alive(&self) -> Result<(), Ended> {
-        if self.mailbox.is_cancelled() {
-            return Err(Ended::Cancelled);
-        }
         if Instant::now() >= self.deadline { Err(Ended::TimedOut) } else { Ok(()) }
     }
 
@@ -176,23 +158,20 @@ impl Call {
 
     /// Waits until then, or until its time is up.
     pub(crate) fn sleep(&self, until: Instant) -> Result<(), Ended> {
-        match self.mailbox.sleep(until.min(self.deadline)) {
-            Waited::Cancelled => Err(Ended::Cancelled),
-            Waited::UntilTheEnd if until > self.deadline => Err(Ended::TimedOut),
-            Waited::UntilTheEnd => Ok(()),
-        }
+        std::thread::sleep(until.min(self.deadline).saturating_duration_since(Instant::now()));
+        if until > self.deadline { Err(Ended::TimedOut) } else { Ok(()) }
     }
 
     /// A line for the daemon's log: bounded in length and number.
     pub(crate) fn log(&mut self, level: Level, message: &str) {
-        let Some(id) = self.id else { return };
+        let Some(link) = &self.link else { return };
         let message = match self.log_lines {
             0 => return,
             1 => format!("{} wrote more than {LOG_LINES} lines; the rest of this call's is dropped", self.name),
             _ => text::line(message, text::LINE),
         };
         self.log_lines -= 1;
-        self.shared.link.send(&FromPlugin::Log { id, level, message });
+        link.send(&FromPlugin::Log { id: link.id(), level, message });
     }
 
     /// Output of the guest; whole lines go to the log.
@@ -223,7 +202,7 @@ impl Call {
     pub(crate) fn failure(&mut self, error: &wasmtime::Error) -> CallFailure {
         self.flush_output();
         match error.downcast_ref::<Ended>() {
-            Some(Ended::TimedOut | Ended::Cancelled) => return CallFailure::TimedOut { limit_ms: self.shared.limits.call_ms },
+            Some(Ended::TimedOut) => return CallFailure::TimedOut { limit_ms: self.shared.limits.call_ms },
             Some(Ended::Exit | Ended::Inert { .. }) => return CallFailure::Trapped(text::error_line(error)),
             Some(limit) => return CallFailure::Limit(limit.to_string()),
             None => {}

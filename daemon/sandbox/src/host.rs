@@ -3,7 +3,7 @@
 mod rbd;
 
 use crate::bindings::windlass::plugin as wit;
-use crate::call::{Call, Ended, Nature};
+use crate::call::{Call, Nature};
 use crate::from_wit::{self, Malformed};
 use crate::text;
 use crate::to_wit;
@@ -102,7 +102,7 @@ impl Call {
         read: impl FnOnce(EffectAnswer) -> Option<T>,
     ) -> wasmtime::Result<Result<T, Refusal>> {
         self.count_host_call()?;
-        let (Nature::Effectful, Some(id)) = (self.nature, self.id) else {
+        let (Nature::Effectful, Some(link)) = (self.nature, &self.link) else {
             let words = format!("{} has no effects: functions of `driver` and `node` may not use `files` and `rbd`", self.name);
             return Ok(Err(Refusal::PermissionDenied(words)));
         };
@@ -110,9 +110,9 @@ impl Call {
             Ok(effect) => effect,
             Err(malformed) => return Ok(Err(Refusal::Invalid(text::line(&malformed.to_string(), text::LINE)))),
         };
-        self.shared.link.send(&FromPlugin::Effect { id, effect });
+        link.send(&FromPlugin::Effect { id: link.id(), effect });
         let asked = Instant::now();
-        let answer = self.mailbox.answer().ok_or(Ended::Cancelled)?;
+        let answer = link.answer();
         // The daemon does the effect and bounds its time; the plugin's own clock stood still.
         self.deadline += asked.elapsed();
         Ok(match answer.map(read) {

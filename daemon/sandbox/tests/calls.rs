@@ -96,14 +96,11 @@ fn plugin_reads_the_operators_configuration() {
 }
 
 #[test]
-fn plugin_serves_more_calls_than_it_has_threads() {
-    let mut plugin = Plugin::of(LOCAL);
-    let mut open: Vec<u64> = (0..64).map(|_| plugin.send(PluginCall::Describe)).collect();
-    while !open.is_empty() {
-        match plugin.receive() {
-            windlass_wire::plugin::FromPlugin::Return { id, result: Ok(PluginAnswer::Described(_)) } => open.retain(|call| *call != id),
-            other => panic!("{other:?}"),
-        }
+fn plugin_serves_a_call_on_each_lane_at_once() {
+    let mut plugin = Plugin::start(&code(LOCAL).0, windlass_wire::plugin::Limits { concurrency: 64, ..Default::default() }, &[]).unwrap();
+    for _ in 0..3 {
+        let open: Vec<u64> = (0..64).map(|_| plugin.send(PluginCall::Describe)).collect();
+        assert!(open.into_iter().all(|call| matches!(plugin.finish(call), Ok(PluginAnswer::Described(_)))));
     }
 }
 

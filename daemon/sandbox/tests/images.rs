@@ -7,8 +7,7 @@ use windlass_plan::effect::{Effect, EffectAnswer, EffectError, ImageVerb, RbdAns
 use windlass_plan::plugin::{CallFailure, CapacityFacts, CreateFacts, NodeFacts, PluginAnswer, PluginCall, PublishFacts, RefusalKind, VolumeFacts};
 use windlass_plan::rbd::{Claimed, Feature, Hold, ImageFacts, ImageIdentity, RbdName};
 use windlass_plan::request::{CapacityRange, TopologyRequirement};
-use windlass_wire::frame;
-use windlass_wire::plugin::{FromPlugin, ToPlugin};
+use windlass_wire::plugin::FromPlugin;
 
 const RBD: &str = "plugins/rbd";
 
@@ -34,11 +33,11 @@ fn with_answer(
     answer: impl FnOnce(&RbdEffect) -> Result<EffectAnswer, EffectError>,
 ) -> (RbdEffect, Result<PluginAnswer, CallFailure>) {
     let id = plugin.send(call);
-    let effect = match plugin.receive() {
+    let effect = match plugin.receive(id) {
         FromPlugin::Effect { effect: Effect::Rbd(effect), .. } => effect,
         other => panic!("{other:?}"),
     };
-    frame::write(&mut plugin.socket, &ToPlugin::EffectDone { id, result: answer(&effect) }).unwrap();
+    plugin.answer(id, answer(&effect));
     let result = plugin.finish(id);
     (effect, result)
 }

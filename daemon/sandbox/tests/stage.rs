@@ -15,6 +15,7 @@ use windlass_plan::effect::{Effect, EffectAnswer, EffectError, FileFacts, FilesV
 use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall, RefusalKind};
 use windlass_plan::request::Context;
 use windlass_wire::frame;
+use windlass_wire::lane::Lane;
 use windlass_wire::plugin::{Compiled, FromPlugin, Inspection, Level, Limits, Setup, ToPlugin};
 
 /// Nothing in these tests takes longer, also on a busy machine.
@@ -90,6 +91,8 @@ pub(crate) fn code(folder: &str) -> (PathBuf, Inspection) {
 pub(crate) struct Plugin {
     pub(crate) child: Child,
     pub(crate) socket: UnixStream,
+    /// By which call each is taken.
+    lanes: Vec<(Option<u64>, Lane)>,
     pub(crate) missing_walls: Vec<String>,
     pub(crate) files: BTreeMap<String, FileFacts>,
     /// Log lines of the last call.
@@ -109,12 +112,19 @@ impl Plugin {
 
     /// Starts one in a role of the tests' own.
     pub(crate) fn start_as(role: &str, uid: Option<u32>, code: &Path, limits: Limits, config: &[(&str, &str)]) -> Result<Self, String> {
-        let (child, mut socket) = start(&[role], uid, vec![File::open(code).unwrap().into()]);
+        let mut descriptors: Vec<OwnedFd> = vec![File::open(code).unwrap().into()];
+        let lane = |descriptors: &mut Vec<OwnedFd>| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            descriptors.push(theirs.into());
+            (None, Lane::asking(ours, frame::LIMIT).unwrap())
+        };
+        let lanes: Vec<_> = (0..limits.concurrency).map(|_| lane(&mut descriptors)).collect();
+        let (child, mut socket) = start(&[role, &lanes.len().to_string()], uid, descriptors);
         let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         frame::write(&mut socket, &Setup { driver: "test.example".to_owned(), limits, config }).unwrap();
         match frame::read(&mut socket, frame::LIMIT).unwrap() {
             FromPlugin::Ready { missing_walls } => {
-                Ok(Self { child, socket, missing_walls, files: BTreeMap::new(), log: Vec::new(), effects: 0, asked: Vec::new(), next: 1 })
+                Ok(Self { child, socket, lanes, missing_walls, files: BTreeMap::new(), log: Vec::new(), effects: 0, asked: Vec::new(), next: 1 })
             }
             FromPlugin::Unusable { reason } => Err(reason),
             other => panic!("{other:?}"),
@@ -126,17 +136,32 @@ impl Plugin {
         Self::start(&code(folder).0, Limits::default(), &[]).unwrap()
     }
 
-    /// Sends a call; its number.
+    /// Sends a call by a lane that is free; its number.
     pub(crate) fn send(&mut self, call: PluginCall) -> u64 {
         let id = self.next;
         self.next += 1;
-        frame::write(&mut self.socket, &ToPlugin::Call { id, call }).unwrap();
+        let (by, lane) = self.lanes.iter_mut().find(|(by, _)| by.is_none()).expect("a lane is free");
+        *by = Some(id);
+        lane.send(&ToPlugin::Call { id, call }).unwrap();
         id
     }
 
-    /// The next frame.
-    pub(crate) fn receive(&mut self) -> FromPlugin {
-        frame::read(&mut self.socket, frame::LIMIT).unwrap()
+    /// Answers the effect that a call asked for.
+    pub(crate) fn answer(&mut self, id: u64, result: Result<EffectAnswer, EffectError>) {
+        self.lane(id).send(&ToPlugin::EffectDone { id, result }).unwrap();
+    }
+
+    /// The next frame of a call.
+    pub(crate) fn receive(&mut self, id: u64) -> FromPlugin {
+        let frame = self.lane(id).receive_until(Instant::now() + PATIENCE).unwrap();
+        if matches!(frame, FromPlugin::Return { .. }) {
+            self.lanes.iter_mut().filter(|(by, _)| *by == Some(id)).for_each(|(by, _)| *by = None);
+        }
+        frame
+    }
+
+    fn lane(&mut self, id: u64) -> &mut Lane {
+        &mut self.lanes.iter_mut().find(|(by, _)| *by == Some(id)).expect("the call runs").1
     }
 
     /// A whole call, with its effects done in memory.
@@ -151,12 +176,12 @@ impl Plugin {
         self.effects = 0;
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            match self.receive() {
+            match self.receive(id) {
                 FromPlugin::Return { id: of, result } if of == id => return result,
                 FromPlugin::Effect { id: of, effect } if of == id => {
                     self.effects += 1;
                     let result = self.effect(effect);
-                    frame::write(&mut self.socket, &ToPlugin::EffectDone { id, result }).unwrap();
+                    self.answer(id, result);
                 }
                 FromPlugin::Log { id: of, level, message } if of == id => self.log.push((level, message)),
                 other => panic!("{other:?}"),

@@ -2,6 +2,7 @@
 
 use super::view::{Driver, DriverState, Effects, ExplainedStep, Explanation, Going, Status, Unowned, Volume};
 use crate::house::House;
+use crate::registration::Standing;
 use crate::served::Served;
 use crate::story;
 use std::sync::{Arc, PoisonError};
@@ -64,7 +65,13 @@ fn driver(served: &Served, records: &[Record]) -> Driver {
         uid: view.spec.and_then(|spec| spec.uid),
         missing_walls: process.map(|process| process.missing_walls).unwrap_or_default(),
         volumes: records.iter().filter(|record| record.header.driver == view.name).count(),
-        socket: served.house.config.sockets.join(view.name.as_str()).join("csi.sock").display().to_string(),
+        socket: served.socket().display().to_string(),
+        kubelet: served.house.registrar.standing(&view.name).map(|standing| match standing {
+            Standing::Shown => "shown".to_owned(),
+            Standing::Registered => "registered".to_owned(),
+            Standing::Refused(why) => format!("refused: {why}"),
+            Standing::Failed(why) => format!("not shown: {why}"),
+        }),
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Driver {
     pub(crate) missing_walls: Vec<String>,
     pub(crate) volumes: usize,
     pub(crate) socket: String,
+    /// Its registration with kubelet: `shown`, `registered`, `refused: WHY` or `not shown: WHY`; nothing where there is no kubelet.
+    pub(crate) kubelet: Option<String>,
 }
 
 /// How a driver is.
@@ -92,6 +94,35 @@ pub(crate) struct Going {
 pub(crate) struct Unowned {
     pub(crate) device: String,
     pub(crate) backing: String,
+}
+
+/// A loop device that shows a file, or the device of a mapped image, whoever made it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) device: String,
+    pub(crate) state: DeviceState,
+    pub(crate) driver: Option<String>,
+    pub(crate) volume: Option<String>,
+    /// The cluster's id, of an image.
+    pub(crate) cluster: Option<String>,
+    pub(crate) backing: String,
+    pub(crate) size: u64,
+    pub(crate) is_read_only: bool,
+    pub(crate) mounted_at: Vec<String>,
+    /// Devices that the kernel made of it.
+    pub(crate) below: Vec<String>,
+}
+
+/// Whose a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DeviceState {
+    /// Of a volume of this daemon.
+    Ours,
+    /// It carries a mark, and this daemon has no record of it: the record was lost, or another daemon made it.
+    OursWithoutRecord,
+    /// It carries no mark: somebody else made it.
+    Nobodys,
 }
 
 /// What a stage would do.

@@ -27,6 +27,9 @@ pub(crate) fn status(from: &Ask) -> anyhow::Result<()> {
         if let Some(refused) = &driver.refused {
             print(&format!("  refused: {refused}"))?;
         }
+        if let Some(kubelet) = &driver.kubelet {
+            print(&format!("  kubelet: {kubelet}"))?;
+        }
         if !driver.missing_walls.is_empty() {
             print(&format!("  its plugin runs without: {}", driver.missing_walls.join(", ")))?;
         }
@@ -35,7 +38,10 @@ pub(crate) fn status(from: &Ask) -> anyhow::Result<()> {
         print(&format!("going on: {} on {} of {} for {:.1} s", going.verb, going.on, going.driver, going.seconds))?;
     }
     for unowned in &status.unowned {
-        print(&format!("nobody's: {} shows {}, and no record explains it; left alone until its volume is unstaged", unowned.device, unowned.backing))?;
+        print(&format!(
+            "no record: {} shows {}, and has a mark that no record explains; left alone until its volume is unstaged",
+            unowned.device, unowned.backing
+        ))?;
     }
     if status.volumes.is_empty() {
         return print("no volume is on this node");

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use windlass_plan::effect::{EffectAnswer, EffectError, FileFacts, FilesVerb};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::request::Context;
@@ -25,6 +26,10 @@ const LARGEST_PROPERTIES: usize = 3 << 10;
 /// The most files of one listing, and the most bytes of names and properties after which it stops: whoever lists goes on from there.
 const LISTED: u32 = 1000;
 const LISTED_BYTES: usize = 1 << 20;
+
+/// How long a file may still be open after its volume was taken down: the kernel lets go of a loop device's file a moment after the
+/// device has vanished, in the process that had the device open last.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// A granted folder, opened once.
 pub(super) struct Folder {
@@ -122,7 +127,7 @@ impl Folder {
         if let Some(file) = self.open_file(name, OFlag::O_RDWR)? {
             // A write lease is only given while nobody else has the file open, a loop device included: whoever uses the volume on this
             // node keeps it from being deleted. Ours goes with the descriptor.
-            match windlass_linux::is_open_elsewhere(&file) {
+            match is_in_use(&file) {
                 Ok(false) => {}
                 Ok(true) => return Err(refuse(RefusalKind::Precondition, "the volume's file is in use on this node".to_owned())),
                 // A file system without leases (NFS): the daemon's own look at this node's devices has to do.
@@ -235,6 +240,18 @@ fn failed(deed: &str, error: io::Error) -> EffectError {
     refuse(kind, format!("could not {deed}: {error}"))
 }
 
+/// Has somebody the file open who does not let go of it?
+fn is_in_use(file: &File) -> io::Result<bool> {
+    let until = Instant::now() + LETTING_GO;
+    while windlass_linux::is_open_elsewhere(file)? {
+        if Instant::now() >= until {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,8 +287,13 @@ mod tests {
         create(&folder, "a", 4096).unwrap();
         let open = File::open(dir.path().join("a")).unwrap();
         assert_eq!(folder.perform(FilesVerb::Delete { name: "a".into() }).unwrap_err().kind, RefusalKind::Precondition);
-        drop(open);
+        // Who lets go of it a moment later does not keep it.
+        let lets_go = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(open);
+        });
         assert!(folder.perform(FilesVerb::Delete { name: "a".into() }).is_ok());
+        lets_go.join().unwrap();
     }
 
     #[test]

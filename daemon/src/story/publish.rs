@@ -92,6 +92,6 @@ fn digest(request: &PublishVolume) -> String {
 pub(crate) fn unpublish(served: &Served, call: Call<UnpublishVolume>, _: &mut Claim) -> Result<Answer, Refused> {
     let request = call.request;
     let target = place(served, "target_path", &request.target_path)?;
-    served.engine()?.open(served.driver.name(), &request.volume)?.unpublish(&target)?;
+    served.engine()?.open_to_undo(served.driver.name(), &request.volume)?.unpublish(&target)?;
     Ok(Answer::Done)
 }

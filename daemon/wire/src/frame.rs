@@ -2,6 +2,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 /// The largest frame between the daemon and its own roles. A component's compiled code never travels in a frame.
 pub const LIMIT: usize = 4 << 20;
@@ -55,6 +57,25 @@ pub fn read_counted<T: DeserializeOwned>(from: &mut impl Read, limit: usize) -> 
     let mut bytes = vec![0; length];
     read_exact(from, &mut bytes)?;
     postcard::from_bytes(&bytes).map(|message| (message, length)).map_err(FrameError::Malformed)
+}
+
+/// Writes in small pieces until a point in time: the socket's own time-out begins anew with each byte that the other side takes.
+pub(crate) struct Until<'a> {
+    pub(crate) socket: &'a UnixStream,
+    pub(crate) until: Instant,
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if Instant::now() >= self.until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.socket.write(&bytes[..bytes.len().min(32 << 10)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn read_exact(from: &mut impl Read, into: &mut [u8]) -> Result<(), FrameError> {

@@ -3,7 +3,7 @@
 use crate::frame::{self, FrameError};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,16 +27,6 @@ pub trait Numbered {
 impl Numbered for crate::effects::Reply {
     fn id(&self) -> Option<u64> {
         Some(self.id)
-    }
-}
-
-impl Numbered for crate::plugin::FromPlugin {
-    fn id(&self) -> Option<u64> {
-        use crate::plugin::FromPlugin::{Effect, Log, Ready, Return, Unusable};
-        match self {
-            Effect { id, .. } | Log { id, .. } | Return { id, .. } => Some(*id),
-            Ready { .. } | Unusable { .. } => None,
-        }
     }
 }
 
@@ -140,25 +130,6 @@ fn sort<In: DeserializeOwned + Numbered>(reader: &mut UnixStream, limit: usize, 
     }
 }
 
-/// Writes in small pieces until a point in time: the socket's own time-out begins anew with each byte that the other side takes.
-struct Until<'a> {
-    socket: &'a UnixStream,
-    until: Instant,
-}
-
-impl Write for Until<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if Instant::now() >= self.until {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.socket.write(&bytes[..bytes.len().min(32 << 10)])
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl<Out, In> Drop for Mux<Out, In> {
     fn drop(&mut self) {
         let _ = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
@@ -178,7 +149,7 @@ impl<Out: Serialize, In> OpenCall<'_, Out, In> {
     /// Sends one frame. A process that does not read it in time is lost, as is one that has read half of it.
     pub fn send(&self, frame: &Out) -> Result<(), WaitError> {
         let writer = self.mux.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = frame::write(&mut Until { socket: &writer, until: Instant::now() + PATIENCE }, frame);
+        let sent = frame::write(&mut frame::Until { socket: &writer, until: Instant::now() + PATIENCE }, frame);
         sent.map_err(|error| match error {
             FrameError::TooLarge { .. } => WaitError::TooLarge,
             FrameError::Closed | FrameError::Io(_) | FrameError::Malformed(_) => {

@@ -39,7 +39,7 @@ pub struct Setup {
     pub config: Context,
 }
 
-/// From the daemon to a plugin process, after [`Setup`].
+/// From the daemon to a plugin process, after [`Setup`], on one of its lanes: a call, and then one answer to each effect that it asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToPlugin {
     /// Call an export in a fresh instance.
@@ -56,14 +56,10 @@ pub enum ToPlugin {
         /// What came of it.
         result: Result<EffectAnswer, EffectError>,
     },
-    /// Nobody waits for the call any more: end it at its next host call or epoch tick.
-    Cancel {
-        /// The call.
-        id: u64,
-    },
 }
 
-/// From a plugin process to the daemon.
+/// From a plugin process to the daemon: [`Ready`](FromPlugin::Ready) or [`Unusable`](FromPlugin::Unusable) on the socket that it was
+/// started with, all others on the lane of their call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum FromPlugin {
     /// The component was loaded and instantiated once. The walls that stand, for `windlass status`.

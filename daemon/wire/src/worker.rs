@@ -16,6 +16,13 @@ pub struct Setup {
     pub locks: HostPath,
 }
 
+/// Where to look first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// Where the volume was seen last, by the kernel's name.
+    pub device: Option<String>,
+}
+
 /// A question to a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Ask {
@@ -25,12 +32,11 @@ pub enum Ask {
         volume: VolumeKey,
         /// Milliseconds to wait for an earlier worker that still holds it.
         patience_ms: u64,
+        /// Look at once what the kernel shows of it, first at the device of this name.
+        look: Option<Look>,
     },
     /// Look what the kernel shows of the leased volume.
-    Observe {
-        /// Where it was seen last, by the kernel's name: looked at first.
-        device: Option<String>,
-    },
+    Observe(Look),
     /// Take this key for the next `MapImage`: the one frame to a worker that holds a secret.
     Key(Sealed),
     /// Do a step.
@@ -51,7 +57,7 @@ pub enum Ask {
         /// Nothing of it is left on this node: its lock file goes as well.
         is_gone: bool,
     },
-    /// Every device on this node that carries a mark. Needs no lease.
+    /// Every loop device and mapped image on this node. Needs no lease.
     Survey,
 }
 
@@ -60,7 +66,7 @@ pub enum Ask {
 pub enum Answer {
     /// To `Lease`, `Key` and `Release`.
     Ok,
-    /// To `Observe`.
+    /// To `Observe`, and to `Lease` with a look.
     Observed(Observed),
     /// To `Do` and `Undo`.
     Outcome(Outcome),
@@ -69,20 +75,30 @@ pub enum Answer {
     /// To `SourceExists`.
     Exists(bool),
     /// To `Survey`.
-    Survey(Vec<Marked>),
+    Survey(Vec<Surveyed>),
     /// To anything.
     Failed(Failure),
 }
 
-/// A device that carries a mark, as sysfs shows it.
+/// A loop device that shows a file or the device of a mapped image, whoever made it, as sysfs shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marked {
-    /// The first bits of the volume's key ([`VolumeKey::short`]).
-    pub short_key: u64,
+pub struct Surveyed {
+    /// The first bits of its volume's key ([`VolumeKey::short`]), where it carries a mark.
+    pub short_key: Option<u64>,
     /// The kernel's name.
     pub device: String,
+    /// The id of the cluster that its image is in.
+    pub cluster: Option<String>,
     /// The backing file's path, as the kernel knows it, or the image.
     pub backing: String,
+    /// Bytes.
+    pub size: u64,
+    /// It refuses writes.
+    pub is_read_only: bool,
+    /// Where it is mounted, or its node is shown.
+    pub mounted_at: Vec<String>,
+    /// Other devices that were made of it.
+    pub below: Vec<String>,
 }
 
 /// A device, for answers to people.

@@ -19,7 +19,7 @@ pub(crate) use guest::run as in_guest;
 /// How often each thing is done, and with how many volumes.
 const ROUNDS: usize = 9;
 const FRESH_ROUNDS: usize = 9;
-const TOGETHER: usize = 20;
+const TOGETHER: usize = 50;
 const TOGETHER_ROUNDS: usize = 3;
 const FEW: usize = 10;
 const MANY: usize = 1000;

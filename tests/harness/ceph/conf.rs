@@ -1,21 +1,23 @@
 //! A cluster's folder: its configuration, its keys, and where each daemon keeps what it has.
 
-use crate::network::{HOST, Network};
+use crate::network::Network;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What was written, and what callers need of it.
 pub(super) struct Conf {
     pub(super) folder: PathBuf,
+    pub(super) address: Ipv4Addr,
     pub(super) fsid: String,
     pub(super) admin_key: String,
 }
 
 impl Conf {
     /// Writes `ceph.conf` and the keyrings, and makes the daemons' folders.
-    pub(super) fn write(network: &Network, folder: &Path, osds: usize) -> Result<Self> {
+    pub(super) fn write(network: &Network, folder: &Path, address: Ipv4Addr, osds: usize) -> Result<Self> {
         ensure!((1..=3).contains(&osds), "one to three OSDs");
         std::fs::create_dir(folder)?;
         let fsid = uuid()?;
@@ -49,13 +51,13 @@ impl Conf {
         for daemon in ["mgr.x", "osd.0", "osd.1", "osd.2"] {
             std::fs::create_dir(folder.join(daemon))?;
         }
-        std::fs::write(folder.join("ceph.conf"), text(folder, &fsid)?)?;
-        Ok(Self { folder: folder.to_owned(), fsid, admin_key })
+        std::fs::write(folder.join("ceph.conf"), text(folder, address, &fsid)?)?;
+        Ok(Self { folder: folder.to_owned(), address, fsid, admin_key })
     }
 
     /// The monitor's two addresses, as a monitor map has them.
     pub(super) fn monitor_addresses(&self) -> String {
-        addresses()
+        addresses(self.address)
     }
 
     /// An OSD's own id: the cluster's with another end, so that it need not be kept.
@@ -64,17 +66,18 @@ impl Conf {
     }
 }
 
-fn addresses() -> String {
-    format!("[v2:{HOST}:3300,v1:{HOST}:6789]")
+fn addresses(address: Ipv4Addr) -> String {
+    format!("[v2:{address}:3300,v1:{address}:6789]")
 }
 
-fn text(folder: &Path, fsid: &str) -> Result<String> {
+fn text(folder: &Path, address: Ipv4Addr, fsid: &str) -> Result<String> {
     let folder = folder.display();
     let mut text = String::from("[global]\n");
     let global = [
         ("fsid", fsid.to_owned()),
-        ("mon_host", addresses()),
-        ("public_network", format!("{HOST}/24")),
+        ("mon_host", addresses(address)),
+        // Not its network: another cluster may have an address in it.
+        ("public_addr", address.to_string()),
         ("auth_cluster_required", "cephx".to_owned()),
         ("auth_service_required", "cephx".to_owned()),
         ("auth_client_required", "cephx".to_owned()),

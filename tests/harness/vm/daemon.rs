@@ -154,14 +154,32 @@ impl GuestDaemon {
 
     #[track_caller]
     fn end(&mut self, signal: Signal) {
-        if let Some(pid) = self.pid.take() {
+        if let Some(pid) = self.pid {
             self.vm.signal(pid, signal);
-            let until = Instant::now() + Duration::from_secs(60);
-            while self.vm.ended(pid).is_none() {
-                assert!(Instant::now() < until, "the daemon in {} does not end:\n{}", self.vm.name(), self.log());
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            self.wait_dead();
         }
+    }
+
+    /// Waits until the daemon has ended, of itself or otherwise.
+    #[track_caller]
+    pub fn wait_dead(&mut self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !self.is_dead() {
+            assert!(Instant::now() < until, "the daemon in {} does not end:\n{}", self.vm.name(), self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.pid = None;
+    }
+
+    /// Is it dead?
+    #[track_caller]
+    pub fn is_dead(&self) -> bool {
+        self.pid.is_none_or(|pid| self.vm.ended(pid).is_some())
+    }
+
+    /// Changes what the next start has in its environment.
+    pub fn set_env(&mut self, env: Vec<(String, String)>) {
+        self.setup.env = env;
     }
 
     /// The machine it runs in.
@@ -185,7 +203,18 @@ impl GuestDaemon {
     /// `windlass status -o json`.
     #[track_caller]
     pub fn status(&self) -> serde_json::Value {
-        let output = self.windlass(&["status", "-o", "json"]);
+        self.ask("status")
+    }
+
+    /// `windlass devices -o json`.
+    #[track_caller]
+    pub fn devices(&self) -> Vec<serde_json::Value> {
+        self.ask("devices").as_array().cloned().expect("a list")
+    }
+
+    #[track_caller]
+    fn ask(&self, command: &str) -> serde_json::Value {
+        let output = self.windlass(&[command, "-o", "json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }

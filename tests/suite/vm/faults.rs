@@ -139,6 +139,11 @@ fn vm_rbd_silent_monitors_are_an_error_in_time_and_hold_up_nobody_for_long() {
     let refused = driver.unstage_within(volume.volume.unstage_request(), Duration::from_secs(5)).unwrap_err();
     assert!([Code::Unavailable, Code::DeadlineExceeded, Code::Aborted].contains(&refused.code()), "{refused}");
     assert!(driver.probe().unwrap());
+    // `windlass devices` asks nothing that waits for the cluster, as the `size` of the mapping does while the image's header is read.
+    vm.shell("for id in /sys/bus/rbd/devices/*; do (echo 1 >$id/refresh) >/dev/null 2>&1 & done");
+    let asked = Instant::now();
+    let rows = daemon.devices();
+    assert!(rows.len() == 1 && rows[0]["state"] == "ours" && asked.elapsed() < Duration::from_secs(5), "{rows:?} after {:?}", asked.elapsed());
     cluster.resume("osd.0").unwrap();
     let back = Instant::now();
     harness::eventually("unstage converges", || (volume.volume.unstage(&driver).is_ok()).then_some(()));
@@ -167,6 +172,7 @@ fn vm_rbd_twenty_volumes_and_a_power_cut() {
     assert_eq!(vm.shell("ls /sys/bus/rbd/devices 2>/dev/null || true"), "");
     daemon.start_again();
     daemon.wait_ready(rbd::RBD_DRIVER);
+    assert_eq!((daemon.status()["volumes"].clone(), daemon.devices()), (serde_json::json!([]), Vec::new()), "nothing outlives the boot");
     for (n, volume) in volumes.iter_mut().enumerate() {
         // kubelet asks for the stage again; nothing may be taken for staged already, and nothing formatted.
         volume.stage(&driver).unwrap();

@@ -236,3 +236,26 @@ print('done', flush=True)
     assert!(!cluster.claim(&at, &name("large"), Hold::Writer, &node("n1")).unwrap().is_never_written);
     assert!(started.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn ceph_an_object_map_that_cannot_be_relied_on_proves_nothing() {
+    let _shared = Shared::take();
+    let (at, cluster) = (ceph().pool("invalid-map"), ceph().cluster());
+    // More objects than are looked for one by one, and few enough.
+    for (image, size, expected) in [("large", 100 * GIB, false), ("small", GIB, true)] {
+        let (facts, _) = cluster.create(&at, &name(image), &wish(size)).unwrap();
+        let claimed = cluster.claim(&at, &name(image), Hold::Writer, &here("n1")).unwrap();
+        assert!(claimed.is_never_written, "{image}: its map is as good as any");
+        cluster.release(&at, &name(image), Some(&here("n1"))).unwrap();
+
+        ceph().rados(&["-p", at.pool.as_str(), "rm", &format!("rbd_object_map.{}", facts.identity.image)]).unwrap();
+        // Whoever opens it for writing finds that there is no map, and says so in the header.
+        ceph().rbd(&["resize", &format!("{at}/{image}"), "--size", &format!("{}M", (size >> 20) + 4)]).unwrap();
+        let flags = ceph().rbd(&["info", &format!("{at}/{image}")]).unwrap();
+        assert!(flags.contains("object map invalid"), "{flags}");
+        let began = Instant::now();
+        let claimed = cluster.claim(&at, &name(image), Hold::Writer, &here("n1")).unwrap();
+        assert_eq!(claimed.is_never_written, expected, "{image}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{image}: {:?}", began.elapsed());
+    }
+}

@@ -25,7 +25,7 @@ fn a_file_system_lives(kind: FilesystemKind, size: u64) {
         survey()
             .unwrap()
             .iter()
-            .any(|marked| marked.short == volume.key.short() && marked.name == device.name && marked.backing == volume.file().to_str().unwrap())
+            .any(|found| found.short == Some(volume.key.short()) && found.name == device.name && found.backing == volume.file().to_str().unwrap())
     );
 
     assert_eq!(probed(&mut lease), Probe::Blank { proof: format!("the backing file has no data in bytes 0..{size} (SEEK_DATA)") });
