@@ -143,7 +143,7 @@ fn ceph_snapshots_keep_to_their_rows() {
 }
 
 #[test]
-fn ceph_a_snapshot_costs_at_most_eighty_operations_and_ten_at_once_little_more_time_than_one() {
+fn ceph_a_snapshot_costs_at_most_eighty_operations_through_the_daemon() {
     let controller = controller();
     let calls = Calls::to(&controller);
     let volumes: Vec<Volume> = (0..12).map(|number| calls.create(&format!("cost-{number}"), 64, None).unwrap()).collect();
