@@ -7,6 +7,9 @@ use crate::cluster::{Cluster, Place};
 use crate::encoding::Encoder;
 use crate::error::{CephError, Errno};
 use crate::header::{HEAD, header_of, rbd};
+use crate::make::Half;
+use std::thread::sleep;
+use std::time::Duration;
 use windlass_plan::rbd::{PoolAt, RbdName};
 
 /// The object that names what is to be purged.
@@ -14,6 +17,9 @@ const NOTES: &str = "windlass.trash";
 
 /// What the names of snapshots begin with that exist for their clones' sake alone, and go with their image.
 pub const OUR_SNAPSHOTS: &str = "windlass.";
+
+/// How long a move to the trash may take that somebody lives to end.
+const MOVING_TAKES: Duration = Duration::from_secs(5);
 
 /// What one round of purging came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,7 +39,13 @@ impl Cluster {
     pub fn delete(&self, at: &PoolAt, name: &RbdName) -> Result<(), CephError> {
         self.counted("delete", || {
             let place = self.place(at)?;
-            let Some(id) = place.id(name)? else { return Ok(()) };
+            let id = match place.id(name)?.map_or_else(|| place.half(name), |id| Ok(Half::Whole(id)))? {
+                Half::Whole(id) => id,
+                Half::Nothing => return Ok(()),
+                Half::Begun(id) => return place.clear(name, &id),
+                // librbd goes on from there.
+                Half::Leaving(id) => return place.move_to_trash(name, &id),
+            };
             let Some((ours, _)) = place.locks_soon(name, &id)? else { return place.clear(name, &id) };
             if !ours.lockers.is_empty() {
                 return Err(CephError::Held { image: place.image(name), nodes: ours.lockers.into_iter().map(|locker| locker.cookie).collect() });
@@ -115,6 +127,15 @@ impl Place<'_> {
         moved
     }
 
+    /// Is it noted as ours to remove?
+    pub(crate) fn is_noted(&self, name: &RbdName, id: &str) -> Result<bool, CephError> {
+        match self.io.omap(NOTES, &[id]) {
+            Ok(found) => Ok(!found.is_empty()),
+            Err(Errno(libc::ENOENT)) => Ok(false),
+            Err(errno) => Err(self.failed("look for", name)(errno)),
+        }
+    }
+
     fn note(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
         self.io.omap_set(NOTES, &[(id, name.as_str().as_bytes())]).map_err(self.failed("delete", name))
     }
@@ -150,6 +171,17 @@ impl Place<'_> {
         let remove = || self.unhindered(&name, id, || self.io.trash_remove(id));
         let removed = match remove() {
             Err(Errno(libc::ENOTEMPTY)) if self.purge_snapshots(&name, id)? => remove(),
+            // It is on its way to the trash. Whoever moves it is through in a moment, or has died.
+            Err(Errno(libc::EUCLEAN)) => {
+                sleep(MOVING_TAKES);
+                match remove() {
+                    Err(Errno(libc::EUCLEAN)) => {
+                        self.finish_move(noted, id)?;
+                        remove()
+                    }
+                    removed => removed,
+                }
+            }
             removed => removed,
         };
         match removed {
@@ -162,6 +194,17 @@ impl Place<'_> {
         }
         self.io.omap_remove(NOTES, &[id])?;
         Ok(true)
+    }
+
+    /// Ends a move to the trash whose mover died in the middle. By the image's id alone: another image may have the name by now.
+    fn finish_move(&self, noted: &str, id: &str) -> Result<(), Errno> {
+        // `cls::rbd::TrashImageState`: what it is to be, and what it has to be now.
+        const NORMAL: u8 = 0;
+        const MOVING: u8 = 1;
+        if let Ok(name) = RbdName::parse(noted) {
+            self.clear(&name, id).map_err(|error| error.errno())?;
+        }
+        self.io.exec("rbd_trash", &rbd(c"trash_state_set", &Encoder::default().text(id).u8(NORMAL).u8(MOVING).bytes()))
     }
 
     /// Deletes those snapshots of a deleted image that are named as ours are: was there one? A clone that still needs one keeps it alive,

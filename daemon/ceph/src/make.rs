@@ -1,7 +1,7 @@
 //! Making an image that may be half there: librbd writes several objects one after another, and whoever did so may have died in between.
 
 use crate::cluster::Place;
-use crate::encoding::Encoder;
+use crate::encoding::{Decoder, Encoder};
 use crate::error::{CephError, Errno};
 use crate::header::{header_of, rbd};
 use crate::lock::Lock;
@@ -14,6 +14,18 @@ use windlass_plan::request::Context;
 const ATTEMPTS: usize = 3;
 /// How long somebody else may take from an image's name to its header, which is a matter of milliseconds.
 const HALF_WAY: Duration = Duration::from_secs(2);
+
+/// What there is of an image that has no `rbd_id`.
+pub(crate) enum Half {
+    /// Not even a name in the directory.
+    Nothing,
+    /// It has one by now.
+    Whole(String),
+    /// A name in the directory and no header: whoever made it died.
+    Begun(String),
+    /// A name and a header: whoever moved it to the trash died.
+    Leaving(String),
+}
 
 impl Place<'_> {
     /// Makes an image by `attempt`, sets its metadata, and looks at it. One that exists is returned as it is; one of which there is a name
@@ -31,8 +43,15 @@ impl Place<'_> {
                 Err(Errno(libc::EEXIST)) => false,
                 Err(errno) => return Err(failed(errno)),
             };
-            // Deleted meanwhile, if there is no id.
-            let Some(id) = self.id(name)? else { continue };
+            let Some(id) = self.id(name)? else {
+                match self.half(name)? {
+                    // Deleted meanwhile, or made by somebody who is through by now.
+                    Half::Nothing | Half::Whole(_) => {}
+                    Half::Begun(id) => self.clear(name, &id)?,
+                    Half::Leaving(id) => self.go_on_leaving(name, &id)?,
+                }
+                continue;
+            };
             if is_new && !metadata.is_empty() {
                 self.write_metadata(name, &id, metadata)?;
             }
@@ -42,6 +61,32 @@ impl Place<'_> {
             }
         }
         Err(CephError::Failed { deed: "make", subject: self.image(name), errno: Errno(libc::EAGAIN) })
+    }
+
+    /// What there is of an image without an `rbd_id`: 1 operation where there is nothing. librbd enters an image into the pool's directory
+    /// first when it makes one, and takes it out of it last but one when it moves one to the trash; whoever did either may have died.
+    pub(crate) fn half(&self, name: &RbdName) -> Result<Half, CephError> {
+        let input = Encoder::default().text(name.as_str()).bytes();
+        let answer = self.io.ask("rbd_directory", &[rbd(c"dir_get_id", &input)]).map(|answers| answers.into_iter().next());
+        let id = match answer {
+            Ok(Some(Ok(bytes))) => Decoder::of(&bytes).text().map_err(self.malformed(name))?,
+            Ok(None | Some(Err(Errno(libc::ENOENT)))) | Err(Errno(libc::ENOENT)) => return Ok(Half::Nothing),
+            Ok(Some(Err(errno))) | Err(errno) => return Err(self.failed("look for", name)(errno)),
+        };
+        // Whoever makes it may be about to go on.
+        if let Some(id) = soon(|| self.id(name))? {
+            return Ok(Half::Whole(id));
+        }
+        Ok(if self.locks(name, &header_of(&id))?.is_some() { Half::Leaving(id) } else { Half::Begun(id) })
+    }
+
+    /// Has an image that is half in the trash go there, so that another can have its name; but only one that was noted as ours to remove.
+    fn go_on_leaving(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
+        if self.is_noted(name, id)? {
+            return self.move_to_trash(name, id);
+        }
+        let why = "an image of that name has lost its `rbd_id`, and nobody noted that it was to be removed; see `rados listomapvals rbd_directory`";
+        Err(CephError::Precondition { deed: "make", subject: self.image(name), why })
     }
 
     /// What an image is, as soon as whoever is making it is through.
