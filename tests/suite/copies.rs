@@ -4,7 +4,8 @@
 use harness::rbd::{Controller, RbdVolume, from_snapshot, from_volume, secrets, snapshot_request};
 use harness::{Endpoint, eventually, mount};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 use windlass_csi::v1::controller_service_capability::{Type, rpc};
@@ -14,12 +15,29 @@ use windlass_csi::v1::{
     TopologyRequirement, Volume, VolumeContentSource,
 };
 
-/// One daemon and cluster for all; one test at a time, since some count what the cluster does and some kill the daemon.
-fn controller() -> MutexGuard<'static, Controller> {
-    static CONTROLLER: OnceLock<Result<Mutex<Controller>, String>> = OnceLock::new();
-    match CONTROLLER.get_or_init(|| Controller::start().map(Mutex::new).map_err(|error| format!("{error:#}"))) {
-        Ok(controller) => controller.lock().unwrap_or_else(PoisonError::into_inner),
-        Err(error) => panic!("the cluster of these tests does not start: {error}"),
+/// A daemon and a cluster of the test's own, which end with it. One at a time: each is three programs more.
+struct Alone {
+    controller: Controller,
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn controller() -> Alone {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Alone { controller: Controller::start().expect("a cluster"), _turn: turn }
+}
+
+impl Deref for Alone {
+    type Target = Controller;
+
+    fn deref(&self) -> &Controller {
+        &self.controller
+    }
+}
+
+impl DerefMut for Alone {
+    fn deref_mut(&mut self) -> &mut Controller {
+        &mut self.controller
     }
 }
 
