@@ -30,10 +30,8 @@ pub(super) enum Verb {
 
 use Verb::{Create, Delete, Expand, Publish, Unpublish};
 
-/// Those that are tried each time. A death between two objects that librbd writes, in one moment of making an image or of moving it to the
-/// trash, leaves a name in the pool's directory that nothing of ours takes away yet: Create and Delete have tests of their own in `make
-/// torture`.
-pub(super) const MOST: [Verb; 3] = [Publish, Expand, Unpublish];
+/// All that change an image.
+pub(super) const ALL: [Verb; 5] = [Create, Delete, Publish, Expand, Unpublish];
 
 impl Verb {
     fn call(self, driver: &Endpoint, volume: &RbdVolume, name: &str) -> Result<(), Status> {
@@ -323,10 +321,10 @@ pub(super) fn daemon_dies(verbs: &[Verb], moments: u32) {
 
 #[test]
 fn vm_rbd_effects_killed_in_the_middle_of_a_controllers_call_lose_and_leave_nothing() {
-    effects_die(&MOST, 5);
+    effects_die(&ALL, 5);
 }
 
 #[test]
 fn vm_rbd_a_daemon_killed_in_the_middle_of_a_controllers_call_loses_and_leaves_nothing() {
-    daemon_dies(&MOST, 4);
+    daemon_dies(&ALL, 4);
 }
