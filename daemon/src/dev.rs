@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let socket = config.sockets.join(DRIVER).join("csi.sock");
     let admin = config.run.join("admin.sock");
     let running = Running::start(config)?;
-    wait_for_plugin(&running.house);
+    wait_for_plugin(&running);
     println!("csi socket: {}", socket.display());
     println!("admin socket: {}", admin.display());
     println!("volumes are mounted beneath: {}", folder.display());
@@ -63,9 +63,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Until the plugin serves or was refused, as the log says: who is told of a socket wants to call it. An edited plugin may take its time
 /// to compile; the socket is told of then all the same, since volumes can be taken down by it.
-fn wait_for_plugin(house: &House) {
+fn wait_for_plugin(running: &Running) {
     let until = Instant::now() + LOADING;
-    while !house.all().iter().all(|served| served.driver.has_tried()) && Instant::now() < until {
+    let is_loading = || !running.house.all().iter().all(|served| served.driver.has_tried());
+    while is_loading() && !running.is_asked_to_end() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -28,7 +28,7 @@ fn status(served: &Served, service: &str) -> Option<ServingStatus> {
         "csi.v1.Node" => served.has_role(Role::Node),
         _ => false,
     };
-    is_there.then(|| if served.driver.generation().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing })
+    is_there.then(|| if served.unready().is_none() { ServingStatus::Serving } else { ServingStatus::NotServing })
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {

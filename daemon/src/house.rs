@@ -125,7 +125,7 @@ impl House {
         for name in names.into_iter().filter(|name| !known.contains(name)) {
             // Read before the table is locked: everybody who asks for anything looks into it.
             let memory = self.config.state.join("drivers").join(format!("{name}.json"));
-            let served = Arc::new(Served { driver: Driver::new(name.clone(), self.workshop.clone(), memory), house: self.clone() });
+            let served = Arc::new(Served::new(Driver::new(name.clone(), self.workshop.clone(), memory), self.clone()));
             self.drivers.write().unwrap_or_else(PoisonError::into_inner).insert(name, served.clone());
             new.push(served);
         }
@@ -286,7 +286,9 @@ impl House {
     /// May there be something of the driver's on this node that has to be taken down?
     pub(crate) fn has_something_of(&self, driver: &DriverName) -> bool {
         let has_record = self.engine.as_ref().is_some_and(|engine| engine.has_record_of(driver));
-        has_record || self.has_unexplained.load(Ordering::Relaxed)
+        // A device that no record explains may be that of any driver that ever served here.
+        let has_served = || self.all().iter().any(|served| served.driver.name() == driver && served.driver.advertised().is_some());
+        has_record || (self.has_unexplained.load(Ordering::Relaxed) && has_served())
     }
 
     /// Has the driver a file in drivers.d, as far as it was looked for?

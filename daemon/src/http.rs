@@ -8,15 +8,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
-/// Connections at once; further ones are closed.
+/// Connections at once; with a further one the oldest is closed.
 const CONNECTIONS: usize = 64;
 /// For a whole connection: it has one question.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,8 +31,9 @@ pub(crate) fn listen(house: &Arc<House>, address: SocketAddr, mut ends: watch::R
     let listener = bound.and_then(TcpListener::from_std).with_context(|| format!("cannot listen on {address} (`http.listen`)"))?;
     let address = listener.local_addr()?;
     tracing::info!(%address, "answering /healthz and /readyz");
-    let (house, places) = (house.clone(), Arc::new(Semaphore::new(CONNECTIONS)));
+    let house = house.clone();
     tokio::spawn(async move {
+        let mut connections: VecDeque<AbortHandle> = VecDeque::new();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -41,12 +44,15 @@ pub(crate) fn listen(house: &Arc<House>, address: SocketAddr, mut ends: watch::R
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let Ok(place) = places.clone().try_acquire_owned() else { continue };
-            let house = house.clone();
-            tokio::spawn(async move {
-                let _over = tokio::time::timeout(PATIENCE, serve(house, socket)).await;
-                drop(place);
-            });
+            connections.retain(|connection| !connection.is_finished());
+            // Who has been here longest has had time enough to ask.
+            if connections.len() >= CONNECTIONS
+                && let Some(oldest) = connections.pop_front()
+            {
+                oldest.abort();
+            }
+            let asked = tokio::spawn(tokio::time::timeout(PATIENCE, serve(house.clone(), socket)));
+            connections.push_back(asked.abort_handle());
         }
     });
     Ok(())
@@ -82,12 +88,12 @@ fn answer(house: &House, request: &Request<Incoming>) -> Response<String> {
 fn ready(house: &House, is_asked: impl Fn(&str) -> bool) -> (StatusCode, String) {
     let (mut status, mut text) = (StatusCode::OK, String::new());
     for served in house.all().iter().filter(|served| is_asked(served.driver.name().as_str())) {
-        let how = match served.driver.generation() {
-            Ok(_) => "ok".to_owned(),
-            Err(_) if !house.has_file(served.driver.name()) => "for teardown alone".to_owned(),
-            Err(error) => {
+        let how = match served.unready() {
+            None => "ok".to_owned(),
+            Some(_) if !house.has_file(served.driver.name()) => "for teardown alone".to_owned(),
+            Some(why) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
-                error.to_string()
+                why
             }
         };
         let _ = writeln!(text, "{}: {how}", served.driver.name());

@@ -8,7 +8,9 @@ use crate::house::House;
 use crate::served::Served;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
@@ -32,10 +34,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What kubelet says is cut: it comes from outside, and goes to the log and to status.
 const LONGEST_REFUSAL: usize = 1000;
 
+/// How long shutdown waits for the sockets to go: kubelet's folder may be on a disk that hangs.
+const WITHDRAWING: Duration = Duration::from_secs(1);
+
 /// The registrations of all drivers.
 pub(crate) struct Registrar {
     folder: Option<PathBuf>,
-    entries: Mutex<BTreeMap<DriverName, Entry>>,
+    /// Held over what is done in kubelet's folder, and so never by anybody who asks.
+    entries: Arc<Mutex<Entries>>,
+    standings: Mutex<BTreeMap<DriverName, Standing>>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_driver: BTreeMap<DriverName, Entry>,
+    /// The daemon ends: nothing is shown any more.
+    is_closed: bool,
 }
 
 /// A driver's registration, as status shows it.
@@ -72,7 +86,7 @@ struct Shown {
 impl Registrar {
     /// With no folder, there is no kubelet to register with.
     pub(crate) fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, entries: Mutex::default() }
+        Self { folder, entries: Arc::default(), standings: Mutex::default() }
     }
 
     /// Shows what should be seen, takes away what should not, and shows anew what kubelet refused or lost. Again and again, on a thread:
@@ -80,36 +94,63 @@ impl Registrar {
     pub(crate) fn tend(&self, house: &House) {
         let Some(folder) = &self.folder else { return };
         for served in house.all().iter().filter(|served| served.has_role(Role::Node)) {
-            let is_wanted = served.driver.generation().is_ok() || house.has_something_of(served.driver.name());
-            let mut entries = self.lock();
-            entries.entry(served.driver.name().clone()).or_default().tend(folder, served, is_wanted);
+            let name = served.driver.name();
+            // Kubelet calls NodeGetInfo at the driver's own socket.
+            let is_wanted = served.is_listening() && (served.driver.generation().is_ok() || house.has_something_of(name));
+            let mut entries = lock(&self.entries);
+            if entries.is_closed {
+                return;
+            }
+            let entry = entries.by_driver.entry(name.clone()).or_default();
+            entry.tend(folder, served, is_wanted);
+            let standing = entry.standing();
+            drop(entries);
+            let mut standings = lock(&self.standings);
+            match standing {
+                Some(standing) => drop(standings.insert(name.clone(), standing)),
+                None => drop(standings.remove(name)),
+            }
         }
     }
 
-    /// How a driver's registration is; `None` where there is none.
+    /// How a driver's registration was a moment ago; `None` where there is none.
     pub(crate) fn standing(&self, driver: &DriverName) -> Option<Standing> {
-        let entries = self.lock();
-        let entry = entries.get(driver)?;
-        let said = entry.shown.as_ref().map(|shown| shown.said.borrow().clone());
-        match said {
-            Some(Some(Ok(()))) => Some(Standing::Registered),
-            Some(Some(Err(why))) => Some(Standing::Refused(why)),
-            Some(None) => Some(entry.trouble.clone().unwrap_or(Standing::Shown)),
-            None => entry.trouble.clone(),
-        }
+        lock(&self.standings).get(driver).cloned()
     }
 
-    /// Takes all sockets away: kubelet forgets the drivers until the next daemon shows them.
+    /// Takes all sockets away for good: kubelet forgets the drivers until the next daemon shows them.
     pub(crate) fn withdraw(&self) {
-        self.lock().values_mut().for_each(Entry::withdraw);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<DriverName, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        let (entries, (done, over)) = (self.entries.clone(), channel::<()>());
+        let withdraw = move || {
+            let mut entries = lock(&entries);
+            entries.is_closed = true;
+            entries.by_driver.values_mut().for_each(Entry::withdraw);
+            drop(done);
+        };
+        if let Err(error) = std::thread::Builder::new().name("withdraw".into()).stack_size(128 << 10).spawn(withdraw) {
+            tracing::warn!(%error, "no thread to take the registration sockets away; kubelet will find nobody behind them");
+        }
+        if over.recv_timeout(WITHDRAWING) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("kubelet's folder does not answer; its registration sockets stay");
+        }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Entry {
+    fn standing(&self) -> Option<Standing> {
+        let said = self.shown.as_ref().map(|shown| shown.said.borrow().clone());
+        match said {
+            Some(Some(Ok(()))) => Some(Standing::Registered),
+            Some(Some(Err(why))) => Some(Standing::Refused(why)),
+            Some(None) => Some(self.trouble.clone().unwrap_or(Standing::Shown)),
+            None => self.trouble.clone(),
+        }
+    }
+
     fn tend(&mut self, folder: &Path, served: &Arc<Served>, is_wanted: bool) {
         let driver = served.driver.name();
         if !is_wanted {
@@ -199,8 +240,19 @@ fn show(folder: &Path, served: &Arc<Served>) -> Result<Shown, String> {
             tracing::warn!(error = &error as &dyn std::error::Error, "a registration socket failed");
         }
     });
-    std::fs::rename(&hidden, &path).map_err(failed)?;
+    if let Err(problem) = is_nobodys(&path).and_then(|()| std::fs::rename(&hidden, &path).map_err(failed)) {
+        let _gone = std::fs::remove_file(&hidden);
+        return Err(problem);
+    }
     Ok(Shown { path, identity: (seen.dev(), seen.ino()), said, _stop: stop })
+}
+
+/// Is there nobody behind the socket at the path, or no socket? Two daemons would take it from each other for ever.
+fn is_nobodys(path: &Path) -> Result<(), String> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(format!("another process serves {}; a driver is registered with kubelet by one daemon", path.display())),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Kubelet makes the folder. One that others could write to is refused: whoever may put a socket there may pass for a driver.

@@ -56,6 +56,7 @@ pub(crate) struct Running {
     pub(crate) house: Arc<House>,
     runtime: tokio::runtime::Runtime,
     shutdown: watch::Sender<bool>,
+    asked_to_end: watch::Receiver<bool>,
     sockets: Vec<PathBuf>,
     _watch: Arc<Watch>,
     _lock: File,
@@ -72,6 +73,8 @@ impl Running {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(2048).thread_stack_size(1 << 20).enable_all().build()?;
         let (shutdown, ends) = watch::channel(false);
         let guard = runtime.enter();
+        // Before anything is there that would have to be taken down.
+        let asked_to_end = signals()?;
         let mut sockets = Vec::new();
         house.survey();
         house.find_drivers()?;
@@ -93,23 +96,24 @@ impl Running {
             http::listen(&house, address, ends.clone())?;
         }
         drop(guard);
-        Ok(Self { house, runtime, shutdown, sockets, _watch: watch, _lock: lock })
+        Ok(Self { house, runtime, shutdown, asked_to_end, sockets, _watch: watch, _lock: lock })
     }
 
     /// Waits for SIGINT or SIGTERM.
     pub(crate) fn wait(&self) -> anyhow::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        self.runtime.block_on(async {
-            let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            Ok(())
-        })
+        let mut asked = self.asked_to_end.clone();
+        self.runtime.block_on(async { asked.wait_for(|asked| *asked).await.map(drop) }).context("the signals cannot be waited for")
+    }
+
+    /// Has one of them come?
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        *self.asked_to_end.borrow()
     }
 
     /// Stops listening, and gives running calls a moment to end.
     pub(crate) fn close(&self, patience: Duration) {
-        self.house.registrar.withdraw();
         let _ = self.shutdown.send(true);
+        self.house.registrar.withdraw();
         let until = Instant::now() + patience;
         while !self.house.claims.going().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -124,6 +128,20 @@ impl Running {
         }
         self.runtime.shutdown_timeout(Duration::from_millis(100));
     }
+}
+
+/// Becomes true with the first SIGINT or SIGTERM.
+fn signals() -> anyhow::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (tell, asked) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tell.send_replace(true);
+        // Kept: who asks later is told as well.
+        tell.closed().await;
+    });
+    Ok(asked)
 }
 
 /// Has something done again and again on a thread, one at a time: what takes longer than the period is not begun a second time.
@@ -171,6 +189,7 @@ fn listen(served: &Arc<Served>, mut ends: watch::Receiver<bool>) -> anyhow::Resu
     let router = Server::builder().add_routes(routes);
     let driver = served.driver.name().clone();
     tracing::info!(%driver, socket = %path.display(), "listening");
+    served.listens();
     let incoming = UnixListenerStream::new(listener).map(|connection| connection.map(Named::new));
     tokio::spawn(async move {
         let stop = async move { drop(ends.wait_for(|ends| *ends).await) };

@@ -7,12 +7,14 @@ use crate::refused::Refused;
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use windlass_csi::to_proto::{ControllerCapability, NodeCapability, PluginCapability};
 use windlass_engine::Engine;
 use windlass_plan::ids::VolumeId;
 use windlass_plugins::driver::{Driver, Remembered};
 use windlass_plugins::generation::Generation;
+use windlass_plugins::process::PluginError;
 
 /// How long Identity and capability calls wait for the first load: sidecars give them a second.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -21,9 +23,37 @@ const PATIENCE: Duration = Duration::from_millis(800);
 pub(crate) struct Served {
     pub(crate) driver: Driver,
     pub(crate) house: Arc<House>,
+    /// Its socket could be had.
+    is_listening: AtomicBool,
 }
 
 impl Served {
+    /// A driver without a socket yet.
+    pub(crate) fn new(driver: Driver, house: Arc<House>) -> Self {
+        Self { driver, house, is_listening: AtomicBool::new(false) }
+    }
+
+    /// Is anybody behind [`Served::socket`]?
+    pub(crate) fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Relaxed)
+    }
+
+    /// Somebody is, from here on.
+    pub(crate) fn listens(&self) {
+        self.is_listening.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the driver does not serve, if it does not: it has no socket, no plugin, or one whose process keeps failing.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if !self.is_listening() {
+            return Some("its socket could not be made; the log says why".to_owned());
+        }
+        match self.driver.generation() {
+            Err(error) => Some(error.to_string()),
+            Ok(generation) => generation.process().backing_off().map(|left| PluginError::BackingOff(left).to_string()),
+        }
+    }
+
     /// What is claimed for work on a volume.
     pub(crate) fn volume(&self, volume: &VolumeId) -> Claimed {
         Claimed::Volume(self.driver.name().clone(), volume.to_string())

@@ -70,7 +70,7 @@ fn of_plugin(error: &PluginError) -> Code {
             CallFailure::Trapped(_) | CallFailure::Limit(_) => Code::Unavailable,
             CallFailure::NotExported => Code::Unimplemented,
         },
-        PluginError::Lost | PluginError::Start(_) | PluginError::NoGeneration(_) | PluginError::BackingOff(_) => Code::Unavailable,
+        PluginError::Lost | PluginError::Full(_) | PluginError::Start(_) | PluginError::NoGeneration(_) | PluginError::BackingOff(_) => Code::Unavailable,
     }
 }
 

@@ -3,6 +3,7 @@
 use harness::{DRIVER, Endpoint, Volume, devices_beneath, eventually, mount_as, mounts_beneath};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use windlass_csi::v1::volume_capability::access_mode::Mode;
@@ -17,13 +18,18 @@ struct Dev {
 impl Dev {
     fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("wldev").tempdir_in("/var/tmp").unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new(harness::binary());
-        command.args(["dev", "--dir"]).arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap();
+        let child = Self::run(folder.path());
         let endpoint = Endpoint::new(folder.path(), DRIVER);
         eventually("a ready driver", || matches!(endpoint.probe(), Ok(true)).then_some(()));
         Self { folder, child, endpoint }
+    }
+
+    fn run(folder: &Path) -> Child {
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let said = std::fs::File::create(folder.join("said")).unwrap();
+        let mut command = Command::new(harness::binary());
+        command.args(["dev", "--dir"]).arg(folder).stdin(Stdio::null()).stdout(said).stderr(log);
+        command.spawn().unwrap()
     }
 
     fn end(&mut self) -> ExitStatus {
@@ -81,4 +87,24 @@ fn loop_dev_names_what_it_cannot_take_down() {
     let log = std::fs::read_to_string(dev.folder.path().join("log")).unwrap();
     assert!(!status.success() && log.contains("this is left") && log.contains(&volume.id()), "{status}\n{log}");
     drop(in_use);
+}
+
+#[test]
+fn loop_dev_takes_down_what_an_earlier_one_left_also_when_it_is_ended_before_its_plugin_serves() {
+    let mut dev = Dev::start();
+    let volume = Volume::create(&dev.endpoint, "v", mount_as("ext4", Mode::SingleNodeWriter, &[]), 16).unwrap();
+    volume.stage(&dev.endpoint).unwrap();
+    volume.publish(&dev.endpoint, 0).unwrap();
+    dev.child.kill().unwrap();
+    dev.child.wait().unwrap();
+    // Compiling takes a moment, in which it listens and does not say so yet.
+    for code in std::fs::read_dir(dev.folder.path().join("state/code")).unwrap() {
+        std::fs::remove_file(code.unwrap().path()).unwrap();
+    }
+    dev.child = Dev::run(dev.folder.path());
+    eventually("somebody behind the socket", || dev.endpoint.probe().ok());
+    let status = dev.end();
+    let log = std::fs::read_to_string(dev.folder.path().join("log")).unwrap();
+    assert!(status.success(), "{status}\n{log}");
+    assert_eq!((mounts_beneath(dev.folder.path()), devices_beneath(dev.folder.path())), (Vec::new(), Vec::new()), "{log}");
 }

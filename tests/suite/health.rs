@@ -3,6 +3,7 @@
 use harness::{DRIVER, Daemon, Setup, eventually};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tonic::Code;
 use windlass_csi::health::HealthCheckRequest;
@@ -56,6 +57,20 @@ fn plugin_health_is_told_over_http_and_ready_is_who_serves() {
     // Those who say nothing, and those who do not stop.
     let silent: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
     healthy();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _many: Vec<_> = (0..100).map(|_| TcpStream::connect(address)).collect();
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        for _ in 0..20 {
+            healthy();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
     let mut endless = TcpStream::connect(address).unwrap();
     endless.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
     let began = Instant::now();
@@ -113,4 +128,38 @@ fn plugin_a_node_is_checked_before_a_daemon_runs_on_it() {
     let bad = check();
     assert!(!bad.status.success() && String::from_utf8_lossy(&bad.stderr).contains("configuration"));
     assert_eq!(found(&bad, "configuration"), "missing");
+}
+
+#[test]
+fn plugin_a_driver_whose_process_keeps_failing_is_unhealthy_everywhere_until_it_is_better() {
+    let daemon = Daemon::with(Setup { config: "http.listen = \"127.0.0.1:0\"\n".to_owned(), ..Setup::default() });
+    let address: SocketAddr = eventually("the address in the log", || {
+        let log = daemon.log();
+        log.lines().find(|line| line.contains("answering /healthz"))?.split("address=").nth(1)?.trim().parse().ok()
+    });
+    // Killed in the middle of its start, again and again, as one that runs out of memory is.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for pid in harness::process::roles(daemon.pid(), "plugin-host") {
+                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+        });
+        eventually("three lost processes", || {
+            let failed = daemon.node_get_info(windlass_csi::v1::NodeGetInfoRequest {}).err()?;
+            assert_eq!(failed.code(), Code::Unavailable, "{failed}");
+            failed.message().contains("left alone").then_some(())
+        });
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let unwell = || {
+        let (status, text) = ask(address, "GET /readyz");
+        (status.contains("503") && text.contains("left alone"), daemon.probe().unwrap(), daemon.status()["drivers"][0]["unready"].is_string())
+    };
+    assert_eq!(unwell(), (true, false, true));
+    daemon.wait_ready();
+    assert!(ask(address, "GET /readyz").0.contains("200"));
+    daemon.node_get_info(windlass_csi::v1::NodeGetInfoRequest {}).unwrap();
 }

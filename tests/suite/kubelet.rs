@@ -3,7 +3,8 @@
 use harness::kubelet::Kubelet;
 use harness::{DRIVER, Daemon, Setup, Volume, eventually, mount_as};
 use nix::sys::stat::Mode as FileMode;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tonic::Code;
 use windlass_csi::v1;
@@ -23,42 +24,41 @@ fn standing(daemon: &Daemon) -> String {
 }
 
 /// No socket appears for so long that one would have.
-fn assert_stays_hidden(daemon: &Daemon) {
+fn assert_stays_hidden(socket: &Path) {
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
-        assert!(!socket(daemon).exists(), "it is shown");
+        assert!(!socket.exists(), "it is shown");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
 fn plugin_a_driver_is_shown_when_its_plugin_has_answered_and_not_before() {
-    let daemon = Daemon::unready(setup());
-    daemon.write_driver_of(DRIVER, "plugins/absent.wasm", "volumes", "");
+    const LATE: &str = "late.windlass.io";
+    let daemon = Daemon::with(setup());
     let mut kubelet = Kubelet::start(&daemon.path("registry"));
-    // The first component may have been loaded before the file was changed; a daemon that starts with the second has none.
-    let mut daemon = daemon;
-    daemon.stop();
-    daemon.start_again();
-    assert_stays_hidden(&daemon);
+    assert_eq!(kubelet.meet_one().info.name, DRIVER);
+    daemon.write_driver_of(LATE, "plugins/absent.wasm", "volumes", "");
+    let socket = daemon.path(&format!("registry/{LATE}-reg.sock"));
+    assert_stays_hidden(&socket);
     assert!(kubelet.look().is_empty());
     daemon.put_component("local", "plugins/absent.wasm");
     let met = kubelet.meet_one();
-    assert_eq!((met.info.r#type.as_str(), met.info.name.as_str(), met.refused), ("CSIPlugin", DRIVER, None));
-    assert_eq!(met.info.endpoint, daemon.socket().display().to_string());
+    assert_eq!((met.info.r#type.as_str(), met.info.name.as_str(), met.refused), ("CSIPlugin", LATE, None));
+    assert_eq!(met.info.endpoint, daemon.path(&format!("csi/{LATE}/csi.sock")).display().to_string());
     assert_eq!(met.info.supported_versions, ["1.13.0"]);
-    assert_eq!(kubelet.drivers[DRIVER].node_id, "node-1");
-    eventually("status to say so", || (standing(&daemon) == "registered").then_some(()));
-    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(socket(&daemon)).unwrap());
-    assert_eq!(mode & 0o7777, 0o600);
+    assert_eq!(kubelet.drivers[LATE].node_id, "node-1");
+    let late = || daemon.status()["drivers"].as_array().unwrap().iter().find(|driver| driver["name"] == LATE).unwrap().clone();
+    eventually("status to say so", || (late()["kubelet"] == "registered").then_some(()));
+    let seen = || std::fs::metadata(&socket).unwrap();
+    assert_eq!(seen().mode() & 0o7777, 0o600);
 
     // A new version changes nothing of it.
-    let before = std::fs::metadata(socket(&daemon)).unwrap();
+    let before = seen().ino();
     daemon.put_component("local-v2", "plugins/absent.wasm");
-    eventually("the new version", || (daemon.status()["drivers"][0]["version"] == "0.1.1").then_some(()));
+    eventually("the new version", || (late()["version"] == "0.1.1").then_some(()));
     std::thread::sleep(Duration::from_millis(700));
-    let after = std::fs::metadata(socket(&daemon)).unwrap();
-    assert_eq!(std::os::unix::fs::MetadataExt::ino(&before), std::os::unix::fs::MetadataExt::ino(&after));
+    assert_eq!(seen().ino(), before);
 }
 
 #[test]
@@ -112,6 +112,47 @@ fn plugin_shutdown_takes_the_socket_away_and_a_successor_takes_the_place_of_a_de
 }
 
 #[test]
+fn loop_shutdown_takes_the_socket_away_also_while_a_call_runs() {
+    let mut daemon = Daemon::with(setup());
+    let mut kubelet = Kubelet::start(&daemon.path("registry"));
+    kubelet.meet_one();
+    let volume = Volume::create(&daemon, "slow", mount_as("ext4", Mode::SingleNodeWriter, &[]), 32).unwrap();
+    volume.stage(&daemon).unwrap();
+    // Somebody else works on the volume, as far as the daemon can tell: calls for it wait for seconds.
+    let lock = std::fs::read_dir(daemon.path("run/locks")).unwrap().next().unwrap().unwrap().path();
+    let lock = std::fs::File::options().write(true).open(lock).unwrap();
+    eventually("the volume's lock", || lock.try_lock().is_ok().then_some(()));
+    std::thread::scope(|scope| {
+        let asked = v1::NodeGetVolumeStatsRequest { volume_id: volume.id(), volume_path: volume.staging.clone(), ..Default::default() };
+        let endpoint = daemon.driver(DRIVER);
+        scope.spawn(move || drop(endpoint.node_get_volume_stats(asked)));
+        eventually("the call to be going on", || (!daemon.status()["going"].as_array().unwrap().is_empty()).then_some(()));
+        let began = Instant::now();
+        daemon.stop();
+        assert!(began.elapsed() > Duration::from_secs(1), "nothing was going on: this shows nothing");
+    });
+    assert!(!socket(&daemon).exists(), "it was shown again:\n{}", daemon.log());
+    drop(lock);
+}
+
+#[test]
+fn plugin_two_daemons_do_not_take_a_driver_from_each_other() {
+    let first = Daemon::with(setup());
+    let mut kubelet = Kubelet::start(&first.path("registry"));
+    kubelet.meet_one();
+    let registry = first.path("registry").display().to_string();
+    let second = Daemon::with(Setup { config: format!("kubelet.registry = {registry:?}\n"), ..Setup::default() });
+    eventually("words", || standing(&second).contains("another process serves").then_some(()));
+    assert!(kubelet.look().is_empty() && kubelet.drivers.contains_key(DRIVER));
+    assert_eq!(standing(&first), "registered");
+    assert_eq!(std::fs::read_dir(&registry).unwrap().count(), 1, "no hidden socket stays");
+    drop(first);
+    // The first was killed; the second takes its place, in whatever folder is there now.
+    Kubelet::start(std::path::Path::new(&registry));
+    eventually("the second daemon's socket", || (standing(&second) == "shown").then_some(()));
+}
+
+#[test]
 fn plugin_a_folder_that_others_may_write_to_is_no_kubelets() {
     let daemon = Daemon::with(setup());
     Kubelet::start(&daemon.path("registry"));
@@ -119,7 +160,7 @@ fn plugin_a_folder_that_others_may_write_to_is_no_kubelets() {
     let loose = FileMode::from_bits_truncate(0o777);
     nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, &daemon.path("registry"), loose, nix::sys::stat::FchmodatFlags::FollowSymlink).unwrap();
     std::fs::remove_file(socket(&daemon)).unwrap();
-    assert_stays_hidden(&daemon);
+    assert_stays_hidden(&socket(&daemon));
     eventually("words", || (standing(&daemon).contains("kubelet.registry") && standing(&daemon).contains("777")).then_some(()));
 }
 

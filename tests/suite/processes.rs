@@ -241,3 +241,24 @@ fn loop_a_drivers_file_broken_before_a_restart_keeps_nothing_from_being_taken_do
 fn loop_a_drivers_file_deleted_before_a_restart_keeps_nothing_from_being_taken_down() {
     check_teardown_without(|daemon| std::fs::remove_file(daemon.path(&format!("drivers.d/{DRIVER}.toml"))).unwrap());
 }
+
+#[test]
+fn plugin_calls_that_only_wait_for_a_lost_process_are_the_next_ones() {
+    let daemon = Daemon::with(Setup { component: "hostile", driver: "[limits]\ncall_ms = 30000\nconcurrency = 1\n".to_owned(), ..Setup::default() });
+    let create = |name: &str| daemon.create_volume(Volume::create_request(name, &block(Mode::SingleNodeWriter), 1));
+    create("warm").unwrap();
+    std::thread::scope(|scope| {
+        let looping = scope.spawn(|| create("misbehave.create.loop"));
+        let going = |at_least: usize| (daemon.status()["going"].as_array().unwrap().len() >= at_least).then_some(());
+        eventually("the first call", || going(1));
+        let waiting: Vec<_> = (0..5).map(|n| scope.spawn(move || create(&format!("waits-{n}")))).collect();
+        eventually("the others behind it", || going(6));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(plugin_pid(&daemon)), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let lost = looping.join().unwrap().unwrap_err();
+        assert!(lost.code() == Code::Unavailable && lost.message().contains("lost"), "{lost}");
+        for waited in waiting {
+            waited.join().unwrap().unwrap();
+        }
+    });
+}

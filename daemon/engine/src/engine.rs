@@ -119,6 +119,11 @@ impl Engine {
         self.pool.idle_pids()
     }
 
+    /// The workers that cannot let go of a volume, by process id, and for how long.
+    pub fn stuck_workers(&self) -> Vec<(u32, Duration)> {
+        self.pool.stuck_pids()
+    }
+
     /// Ends the workers that a burst left behind.
     pub fn end_idle(&self) {
         self.pool.end_idle();

@@ -23,6 +23,8 @@ const IDLE: usize = 2;
 const AT_ONCE: usize = 16;
 /// After this time a piece of work does not count any more.
 const SLOW: Duration = Duration::from_secs(1);
+/// What a worker takes to let go of a volume, if nothing holds it up.
+const MOMENT: Duration = Duration::from_millis(2);
 /// Workers beyond [`IDLE`] end when none was needed for so long.
 const SPARE: Duration = Duration::from_secs(10);
 
@@ -38,19 +40,34 @@ pub struct Pool {
 #[derive(Default)]
 struct Idle {
     workers: Vec<Worker>,
-    /// Asked to let their volume go, and not heard of since: mostly for some microseconds, for ever where the device hangs.
-    leaving: Vec<Worker>,
+    /// Asked to let their volume go, since when: mostly for some microseconds, for ever where the device hangs.
+    leaving: Vec<(Worker, Instant)>,
     last_use: Option<Instant>,
 }
 
 impl Idle {
     /// Takes those back that have let go.
     fn collect(&mut self) {
-        for mut worker in std::mem::take(&mut self.leaving) {
+        for (mut worker, since) in std::mem::take(&mut self.leaving) {
             match worker.has_let_go() {
-                Some(true) => self.workers.push(worker),
-                Some(false) => retire(worker),
-                None => self.leaving.push(worker),
+                Some(true) if self.workers.len() < AT_ONCE => self.workers.push(worker),
+                Some(_) => retire(worker),
+                None => self.leaving.push((worker, since)),
+            }
+        }
+    }
+
+    /// Is one about to be free?
+    fn has_one_that_just_left(&self) -> bool {
+        self.leaving.iter().any(|(_, since)| since.elapsed() < MOMENT)
+    }
+
+    /// Lets those go that died while they waited.
+    fn bury(&mut self) {
+        for mut worker in std::mem::take(&mut self.workers) {
+            match worker.child.try_wait() {
+                Ok(None) => self.workers.push(worker),
+                _ => retire(worker),
             }
         }
     }
@@ -116,6 +133,13 @@ impl Pool {
             let idle = {
                 let mut idle = self.idle();
                 idle.collect();
+                // To fork another takes longer than one that has nothing left to do takes to say so.
+                while idle.workers.is_empty() && idle.has_one_that_just_left() {
+                    drop(idle);
+                    std::thread::sleep(MOMENT / 10);
+                    idle = self.idle();
+                    idle.collect();
+                }
                 idle.workers.pop()
             };
             match idle {
@@ -151,13 +175,23 @@ impl Pool {
     pub fn idle_pids(&self) -> Vec<u32> {
         let mut idle = self.idle();
         idle.collect();
+        idle.bury();
         idle.workers.iter().map(|worker| worker.child.id()).collect()
+    }
+
+    /// The workers that were asked to let their volume go longer than a moment ago and have not, with how long ago: the volume's device
+    /// holds them.
+    pub fn stuck_pids(&self) -> Vec<(u32, Duration)> {
+        let mut idle = self.idle();
+        idle.collect();
+        idle.leaving.iter().map(|(worker, since)| (worker.child.id(), since.elapsed())).filter(|(_, age)| *age >= SLOW).collect()
     }
 
     /// Ends the workers that a burst left behind.
     pub fn end_idle(&self) {
         let mut idle = self.idle();
         idle.collect();
+        idle.bury();
         if idle.workers.len() > IDLE && idle.last_use.is_none_or(|last| last.elapsed() >= SPARE) {
             let spare = idle.workers.split_off(IDLE);
             drop(idle);
@@ -301,7 +335,11 @@ impl Drop for Lease {
         } else if let Some(mut worker) = self.worker.take() {
             // Nobody waits for it: the work is done, and who comes next waits for the lock.
             match frame::write(&mut worker.socket, &Ask::Release { is_gone: false }) {
-                Ok(()) => self.pool.idle().leaving.push(worker),
+                Ok(()) => {
+                    let (mut idle, now) = (self.pool.idle(), Instant::now());
+                    idle.last_use = Some(now);
+                    idle.leaving.push((worker, now));
+                }
                 Err(_) => retire(worker),
             }
         }

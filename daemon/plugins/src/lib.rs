@@ -6,6 +6,7 @@ pub mod cache;
 pub mod child;
 pub mod compile;
 pub mod component;
+pub mod conversation;
 pub mod driver;
 pub mod generation;
 mod lanes;

@@ -1,7 +1,8 @@
 //! One plugin process: started on the first call, shared by all calls of its generation, ended when nobody has called for a while.
 
 use crate::child::{Binary, Mortal};
-use crate::lanes::{Lanes, Taken};
+use crate::conversation::{Ended, Perform, run};
+use crate::lanes::{Lanes, NoLane};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -9,19 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use windlass_plan::effect::{Effect, EffectAnswer, EffectError};
-use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall, RefusalKind};
-use windlass_wire::frame::{self, FrameError};
+use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall};
 use windlass_wire::lane::{Lane, NoFrame};
-use windlass_wire::plugin::{FromPlugin, Level, Limits, Setup, ToPlugin};
+use windlass_wire::plugin::{FromPlugin, Setup};
 
 /// How long a process may take to shut itself in and load its code.
 const START: Duration = Duration::from_secs(10);
 /// What a call may take longer than its own limit, for the way there and back, before it is given up.
 const GRACE: Duration = Duration::from_secs(1);
-/// Log lines of one call that are believed; an honest process stops earlier.
-const LOG_LINES: u32 = 256;
-
 /// How to start the process of one generation.
 pub struct Launcher {
     /// The binary.
@@ -49,6 +45,9 @@ pub enum PluginError {
     /// No generation serves.
     #[error("the driver has no working plugin: {0}")]
     NoGeneration(String),
+    /// Every call that the process may run at once runs, and none has ended in time.
+    #[error("all {0} calls that the plugin may run at once are running (`limits.concurrency`), and none has ended; ask again")]
+    Full(u32),
     /// It failed too often a moment ago; it is left alone for a while.
     #[error("the plugin process keeps failing and is left alone for another {0} s")]
     BackingOff(u64),
@@ -63,9 +62,6 @@ fn describe(failure: &CallFailure) -> String {
         CallFailure::NotExported => "the plugin does not have this function".to_owned(),
     }
 }
-
-/// What performs a call's effects: checks them against the grants and has them done, or refuses.
-pub type Perform<'a> = &'a mut dyn FnMut(Effect) -> Result<EffectAnswer, EffectError>;
 
 /// The process of one generation, if it runs.
 pub struct Process {
@@ -91,23 +87,27 @@ struct Running {
     missing_walls: Vec<String>,
 }
 
+/// How a process is that nobody has heard of since its last call.
+enum Health {
+    Alive,
+    Gone,
+    /// It said something that nobody asked for.
+    Talks,
+}
+
 impl Running {
-    /// Has the process gone?
-    fn is_lost(&self) -> bool {
-        !matches!((&self.socket).read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    fn health(&self) -> Health {
+        match (&self.socket).read(&mut [0]) {
+            Ok(0) => Health::Gone,
+            Ok(_) => Health::Talks,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Health::Alive,
+            Err(_) => Health::Gone,
+        }
     }
 }
 
-/// Why a call ended without an answer.
-enum Ended {
-    /// The plugin failed, and its process works as it should.
-    Failed(CallFailure),
-    /// The process is gone, or does not keep the limits that it was given: it is not called again.
-    Process(PluginError),
-}
-
 /// A look at the process, for status.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProcessView {
     /// Its id, while it runs.
     pub pid: Option<u32>,
@@ -127,15 +127,28 @@ impl Process {
 
     /// Calls an export. The thread that waits here performs the call's effects.
     pub fn call(&self, call: PluginCall, perform: Perform<'_>) -> Result<PluginAnswer, PluginError> {
+        self.call_by(Instant::now() + self.time(), call, perform)
+    }
+
+    /// The same, for a call that has a lane by then.
+    fn call_by(&self, until: Instant, call: PluginCall, perform: Perform<'_>) -> Result<PluginAnswer, PluginError> {
         let running = self.running()?;
         let limits = &self.launcher.setup.limits;
-        let time = Duration::from_millis(limits.call_ms) + GRACE;
-        let Some(lane) = running.lanes.take(Instant::now() + time) else {
-            // Guests cannot hold their places for so long: their calls wait for effects. Those who come now get another process.
-            self.put_aside(&running);
-            return Err(PluginError::Failed(CallFailure::TimedOut { limit_ms: limits.call_ms }));
+        let lane = match running.lanes.take(until) {
+            Ok(lane) => lane,
+            // Nothing of the call was sent: it is the next process's.
+            Err(NoLane::Lost) if Instant::now() < until => {
+                self.let_go(&running);
+                return self.call_by(until, call, perform);
+            }
+            Err(NoLane::Lost) => return Err(PluginError::Lost),
+            Err(NoLane::Full) => {
+                // Guests cannot hold their places for so long: their calls wait for effects. Those who come now get another process.
+                self.put_aside(&running);
+                return Err(PluginError::Full(limits.concurrency));
+            }
         };
-        match run(lane, running.next.fetch_add(1, Ordering::Relaxed), call, limits, time, perform) {
+        match run(lane, running.next.fetch_add(1, Ordering::Relaxed), call, limits, self.time(), perform) {
             Ok(answer) => {
                 self.lock().failures = 0;
                 Ok(answer)
@@ -148,6 +161,18 @@ impl Process {
         }
     }
 
+    /// What a call may take, with the way there and back.
+    fn time(&self) -> Duration {
+        Duration::from_millis(self.launcher.setup.limits.call_ms) + GRACE
+    }
+
+    /// For how many seconds the process is left alone, since it kept failing.
+    pub fn backing_off(&self) -> Option<u64> {
+        // Somebody is starting it.
+        let Ok(state) = self.state.try_lock() else { return None };
+        state.not_before.and_then(|at| at.checked_duration_since(Instant::now())).map(|left| left.as_secs() + 1)
+    }
+
     /// Starts the process, if it does not run.
     pub fn warm(&self) -> Result<(), PluginError> {
         self.running().map(drop)
@@ -155,7 +180,8 @@ impl Process {
 
     /// Ends the process if no call has come for `idle`. True when it runs no longer.
     pub fn end_if_idle(&self, idle: Duration) -> bool {
-        let mut state = self.lock();
+        // Somebody is starting it: it is not idle.
+        let Ok(mut state) = self.state.try_lock() else { return false };
         let is_idle = state.last_call.is_none_or(|last| last.elapsed() >= idle);
         let ended = match &state.running {
             Some(running) if is_idle && running.lanes.taken() == 0 => state.running.take(),
@@ -167,10 +193,10 @@ impl Process {
         true
     }
 
-    /// For status.
+    /// For status; never waits for a process that is being started.
     pub fn view(&self) -> ProcessView {
-        let state = self.lock();
-        let running = state.running.as_ref().filter(|running| !running.is_lost());
+        let Ok(state) = self.state.try_lock() else { return ProcessView::default() };
+        let running = state.running.as_ref().filter(|running| matches!(running.process.ends_within(Duration::ZERO), Ok(None)));
         ProcessView {
             pid: running.map(|running| running.process.pid()),
             in_flight: running.map_or(0, |running| running.lanes.taken()),
@@ -186,8 +212,14 @@ impl Process {
     fn running(&self) -> Result<Arc<Running>, PluginError> {
         let mut state = self.lock();
         state.last_call = Some(Instant::now());
-        if let Some(running) = state.running.as_ref().filter(|running| !running.is_lost()) {
-            return Ok(running.clone());
+        match state.running.as_ref().map(|running| (running.clone(), running.health())) {
+            Some((running, Health::Alive)) => return Ok(running),
+            Some((running, Health::Talks)) => {
+                tracing::warn!(driver = self.launcher.setup.driver, "a plugin process said what nobody asked for; it is let go");
+                running.lanes.lose();
+                back_off(&mut state);
+            }
+            Some((_, Health::Gone)) | None => {}
         }
         state.running = None;
         if let Some(wait) = state.not_before.and_then(|at| at.checked_duration_since(Instant::now())) {
@@ -243,22 +275,24 @@ impl Process {
             descriptors.push(theirs.into());
         }
         arguments.push(format!("--lanes={}", lanes.len()));
-        let (child, mut socket) = self.launcher.binary.start(&arguments, descriptors).map_err(|error| failed(&error))?;
+        let (child, socket) = self.launcher.binary.start(&arguments, descriptors).map_err(|error| failed(&error))?;
         let process = Mortal::new(child);
-        let ready = socket
-            .set_read_timeout(Some(START))
-            .map_err(frame::FrameError::Io)
-            .and_then(|()| frame::write(&mut socket, &self.launcher.setup))
-            .and_then(|()| frame::read::<FromPlugin>(&mut socket, 64 << 10));
+        let mut first = Lane::asking(socket, 64 << 10).map_err(|error| failed(&error))?;
+        let ready = match first.send(&self.launcher.setup) {
+            Ok(()) => first.receive_until(Instant::now() + START),
+            Err(error) => Err(NoFrame::Lost(error)),
+        };
         let refused = match ready {
             Ok(FromPlugin::Ready { missing_walls }) => {
+                let socket = first.into_socket();
                 socket.set_nonblocking(true).map_err(|error| failed(&error))?;
                 tracing::debug!(driver = self.launcher.setup.driver, pid = process.pid(), "plugin process started");
                 return Ok(Running { socket, lanes: Lanes::new(lanes), next: AtomicU64::new(1), process, missing_walls });
             }
             Ok(FromPlugin::Unusable { reason }) => reason.chars().filter(|c| !c.is_control()).take(1000).collect(),
             Ok(_) => "it answered something else than that it is ready".to_owned(),
-            Err(error) => format!("it ended before it was ready ({error})"),
+            Err(NoFrame::TimedOut) => format!("it was not ready within {} s", START.as_secs()),
+            Err(NoFrame::Lost(error)) => format!("it ended before it was ready ({error})"),
         };
         Err(PluginError::Start(refused))
     }
@@ -269,74 +303,5 @@ fn back_off(state: &mut State) {
     state.failures = state.failures.saturating_add(1);
     if state.failures > 2 {
         state.not_before = Some(Instant::now() + Duration::from_secs(1 << (state.failures - 3).min(5)));
-    }
-}
-
-fn run(mut lane: Taken<'_>, id: u64, call: PluginCall, limits: &Limits, time: Duration, perform: Perform<'_>) -> Result<PluginAnswer, Ended> {
-    let broken = |what: String| Ended::Process(PluginError::Failed(CallFailure::Limit(what)));
-    let lost = || Ended::Process(PluginError::Lost);
-    let name = call.name();
-    // The process ends its guests by itself; this deadline is for a process that does not. Time spent in effects is ours, not its.
-    let mut until = Instant::now() + time;
-    let (mut effects, mut lines) = (0, 0);
-    lane.send(&ToPlugin::Call { id, call }).map_err(|error| match error {
-        FrameError::TooLarge { .. } => Ended::Failed(CallFailure::Limit("the call is larger than a message may be".to_owned())),
-        _ => lost(),
-    })?;
-    loop {
-        match lane.receive_until(until) {
-            Ok(FromPlugin::Return { id: of, result }) if of == id => return result.map_err(Ended::Failed),
-            Ok(FromPlugin::Effect { id: of, effect }) if of == id => {
-                effects += 1;
-                if effects > limits.host_calls {
-                    return Err(broken(format!("it asked for more than {} effects (`limits.host_calls`)", limits.host_calls)));
-                }
-                let began = Instant::now();
-                let result = perform(effect);
-                until += began.elapsed();
-                answer(&mut lane, id, result).map_err(|_| lost())?;
-            }
-            Ok(FromPlugin::Log { id: of, level, message }) if of == id => {
-                lines += 1;
-                if lines > LOG_LINES {
-                    return Err(broken(format!("it wrote more than {LOG_LINES} log lines")));
-                }
-                log(name, level, &message);
-            }
-            Ok(_) => {
-                tracing::warn!(call = name, "a plugin process sent what it may not send; it is let go");
-                return Err(lost());
-            }
-            // The process should have ended its guest long ago: it is stopped, or no longer does what it is told.
-            Err(NoFrame::TimedOut) => return Err(Ended::Process(PluginError::Failed(CallFailure::TimedOut { limit_ms: limits.call_ms }))),
-            Err(NoFrame::Lost(error)) => {
-                if !matches!(error, FrameError::Closed) {
-                    tracing::warn!(call = name, error = &error as &dyn std::error::Error, "a plugin process sent what it may not send; it is let go");
-                }
-                return Err(lost());
-            }
-        }
-    }
-}
-
-/// Tells a call what came of its effect. An answer that no message can hold is a refusal.
-fn answer(lane: &mut Lane, id: u64, result: Result<EffectAnswer, EffectError>) -> Result<(), FrameError> {
-    match lane.send(&ToPlugin::EffectDone { id, result }) {
-        Err(FrameError::TooLarge { .. }) => {
-            let error = EffectError { kind: RefusalKind::Exhausted, message: "the answer is larger than a message may be".to_owned() };
-            lane.send(&ToPlugin::EffectDone { id, result: Err(error) })
-        }
-        sent => sent,
-    }
-}
-
-fn log(call: &str, level: Level, message: &str) {
-    // The plugin process cuts lines and replaces control characters; a broken one is not believed.
-    let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect();
-    match level {
-        Level::Debug => tracing::debug!(target: "plugin", call, "{message}"),
-        Level::Info => tracing::info!(target: "plugin", call, "{message}"),
-        Level::Warn => tracing::warn!(target: "plugin", call, "{message}"),
-        Level::Error => tracing::error!(target: "plugin", call, "{message}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Puts together what the admin socket answers.
 
-use super::view::{Driver, DriverState, Effects, ExplainedStep, Explanation, Going, Status, Unowned, Volume};
+use super::view::{Driver, DriverState, Effects, ExplainedStep, Explanation, Going, Status, StuckWorker, Unowned, Volume};
 use crate::house::House;
 use crate::registration::Standing;
 use crate::served::Served;
@@ -21,6 +21,9 @@ pub(super) fn status(house: &Arc<House>) -> Status {
         node: house.config.node.clone(),
         roles: house.config.roles.clone(),
         workers_idle: house.engine.as_ref().map(|engine| engine.idle_workers()).unwrap_or_default(),
+        workers_stuck: (house.engine.as_ref().map(|engine| engine.stuck_workers()).unwrap_or_default().into_iter())
+            .map(|(pid, age)| StuckWorker { pid, seconds: age.as_secs_f64() })
+            .collect(),
         effects: house
             .effects
             .view()
@@ -64,6 +67,7 @@ fn driver(served: &Served, records: &[Record]) -> Driver {
         starts: process.as_ref().map_or(0, |process| process.starts),
         uid: view.spec.and_then(|spec| spec.uid),
         missing_walls: process.map(|process| process.missing_walls).unwrap_or_default(),
+        unready: served.unready(),
         volumes: records.iter().filter(|record| record.header.driver == view.name).count(),
         socket: served.socket().display().to_string(),
         kubelet: served.house.registrar.standing(&view.name).map(|standing| match standing {

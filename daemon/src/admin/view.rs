@@ -13,11 +13,20 @@ pub(crate) struct Status {
     pub(crate) node: String,
     pub(crate) roles: Vec<crate::config::Role>,
     pub(crate) workers_idle: Vec<u32>,
+    /// Workers whose call is answered and whose volume's device does not let go of them.
+    pub(crate) workers_stuck: Vec<StuckWorker>,
     pub(crate) effects: Vec<Effects>,
     pub(crate) drivers: Vec<Driver>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) going: Vec<Going>,
     pub(crate) unowned: Vec<Unowned>,
+}
+
+/// A worker that a device holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StuckWorker {
+    pub(crate) pid: u32,
+    pub(crate) seconds: f64,
 }
 
 /// The effects process of one back end: a granted folder, or a cluster.
@@ -44,6 +53,8 @@ pub(crate) struct Driver {
     pub(crate) starts: u64,
     pub(crate) uid: Option<u32>,
     pub(crate) missing_walls: Vec<String>,
+    /// Why it does not serve, though it has a plugin: its process keeps failing, or its socket could not be made.
+    pub(crate) unready: Option<String>,
     pub(crate) volumes: usize,
     pub(crate) socket: String,
     /// Its registration with kubelet: `shown`, `registered`, `refused: WHY` or `not shown: WHY`; nothing where there is no kubelet.

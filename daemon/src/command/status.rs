@@ -27,12 +27,18 @@ pub(crate) fn status(from: &Ask) -> anyhow::Result<()> {
         if let Some(refused) = &driver.refused {
             print(&format!("  refused: {refused}"))?;
         }
+        if let Some(unready) = driver.unready.as_ref().filter(|_| driver.state == DriverState::Serving) {
+            print(&format!("  not ready: {unready}"))?;
+        }
         if let Some(kubelet) = &driver.kubelet {
             print(&format!("  kubelet: {kubelet}"))?;
         }
         if !driver.missing_walls.is_empty() {
             print(&format!("  its plugin runs without: {}", driver.missing_walls.join(", ")))?;
         }
+    }
+    for worker in &status.workers_stuck {
+        print(&format!("worker {} has not let go of its volume for {:.0} s: the volume's device holds it", worker.pid, worker.seconds))?;
     }
     for going in &status.going {
         print(&format!("going on: {} on {} of {} for {:.1} s", going.verb, going.on, going.driver, going.seconds))?;

@@ -29,7 +29,7 @@ const LISTED_BYTES: usize = 1 << 20;
 
 /// How long a file may still be open after its volume was taken down: the kernel lets go of a loop device's file a moment after the
 /// device has vanished, in the process that had the device open last.
-const LETTING_GO: Duration = Duration::from_secs(1);
+const LETTING_GO: Duration = Duration::from_millis(250);
 
 /// A granted folder, opened once.
 pub(super) struct Folder {

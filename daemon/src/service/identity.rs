@@ -26,8 +26,8 @@ impl Identity for IdentityService {
     }
 
     /// Not ready while a plugin is being loaded, never an error for it: sidecars exit on an error. A driver that is there for teardown
-    /// alone is not ready either.
+    /// alone is not ready either, nor is one whose plugin process keeps failing.
     async fn probe(&self, _: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
-        Ok(Response::new(v1::ProbeResponse { ready: Some(self.0.driver.generation().is_ok()) }))
+        Ok(Response::new(v1::ProbeResponse { ready: Some(self.0.unready().is_none()) }))
     }
 }

@@ -26,8 +26,13 @@ pub(crate) fn stage(served: &Served, call: Call<StageVolume>, _: &mut Claim) -> 
         Err(_) => drop(work.is_absent()?),
     }
     stage_anew(served, &call, staging, &mut work).map_err(|refused| {
-        // The volume is still published, and only its staging mount is gone: kubelet must not take a refusal for "nothing is here".
-        if work.holds_something() { Failure::new(Reason::LeftBehind, format!("{refused}; the volume is still published here")).into() } else { refused }
+        // The volume is still published and only its staging mount is gone, or an earlier stage could not be undone: kubelet must not take a
+        // refusal for "nothing is here".
+        if work.holds_something() {
+            Failure::new(Reason::LeftBehind, format!("{refused}; something of the volume is still on this node")).into()
+        } else {
+            refused
+        }
     })?;
     Ok(Answer::Done)
 }

@@ -42,6 +42,11 @@ impl Lane {
         Ok(Self::answering(socket, limit))
     }
 
+    /// The socket again, for whoever has read all that was to be read.
+    pub fn into_socket(self) -> UnixStream {
+        self.socket.into_inner()
+    }
+
     /// Sends one frame. After any error but `TooLarge`, of which nothing was sent, half of it may be on the way.
     pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), FrameError> {
         frame::write(&mut frame::Until { socket: self.socket.get_ref(), until: Instant::now() + PATIENCE }, message)
