@@ -161,7 +161,9 @@ fn ceph_an_image_is_deleted_in_43_operations_at_most_and_purged_later() {
     let operations = operations_of(|round| cluster.delete(&at, &name(&format!("image-{round}"))).unwrap());
     // One of them (closing a watch) is not always waited for.
     assert!((42..=43).contains(&operations), "{operations}");
-    assert_eq!(operations_of(|_| cluster.delete(&at, &name("image-0")).unwrap()), 0, "a deleted one is found not to be there");
+    // Not even a name in the pool's directory, which somebody who died may have left: that is a look more.
+    let again = operations_of(|_| cluster.delete(&at, &name("image-0")).unwrap());
+    assert!(again <= 1, "a deleted one is found not to be there: {again}");
     assert_eq!(cluster.list(&at, "", 10).unwrap(), []);
 
     // What an operator moved to the trash is the operator's.
