@@ -79,6 +79,8 @@ impl Running {
         house.survey();
         house.find_drivers()?;
         house.recover();
+        // First: who finds a driver's socket may ask for the daemon's status.
+        sockets.push(admin::listen(&house, ends.clone())?);
         for served in house.all() {
             // One driver that cannot have its socket (a path that is too long) is no reason for the others to have none.
             match listen(&served, ends.clone()) {
@@ -86,7 +88,6 @@ impl Running {
                 Err(error) => tracing::error!(driver = %served.driver.name(), "the driver cannot be served: {error:#}"),
             }
         }
-        sockets.push(admin::listen(&house, ends.clone())?);
         let watch = follow(&house, &ends)?;
         let (idle, refused, shown) = (house.clone(), house.clone(), house.clone());
         tokio::spawn(every(TICK, move || idle.end_idle()));
