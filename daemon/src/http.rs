@@ -17,9 +17,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// Connections at once; with a further one the oldest is closed.
 const CONNECTIONS: usize = 64;
+/// But not before it has had this long to ask: whoever asks at once is answered, also while somebody opens connections as fast as they are taken.
+const GRACE: Duration = Duration::from_millis(250);
 /// For a whole connection: it has one question.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a question.
@@ -33,7 +36,7 @@ pub(crate) fn listen(house: &Arc<House>, address: SocketAddr, mut ends: watch::R
     tracing::info!(%address, "answering /healthz and /readyz");
     let house = house.clone();
     tokio::spawn(async move {
-        let mut connections: VecDeque<AbortHandle> = VecDeque::new();
+        let mut connections: VecDeque<(Instant, AbortHandle)> = VecDeque::new();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -44,18 +47,25 @@ pub(crate) fn listen(house: &Arc<House>, address: SocketAddr, mut ends: watch::R
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            connections.retain(|connection| !connection.is_finished());
-            // Who has been here longest has had time enough to ask.
-            if connections.len() >= CONNECTIONS
-                && let Some(oldest) = connections.pop_front()
-            {
-                oldest.abort();
-            }
+            make_room(&mut connections).await;
             let asked = tokio::spawn(tokio::time::timeout(PATIENCE, serve(house.clone(), socket)));
-            connections.push_back(asked.abort_handle());
+            connections.push_back((Instant::now(), asked.abort_handle()));
         }
     });
     Ok(())
+}
+
+/// Closes the oldest connection where there is no place for one more, once it has had its time. Until then, others wait in the kernel's queue.
+async fn make_room(connections: &mut VecDeque<(Instant, AbortHandle)>) {
+    connections.retain(|(_, connection)| !connection.is_finished());
+    let Some((since, _)) = connections.front().filter(|_| connections.len() >= CONNECTIONS) else { return };
+    tokio::time::sleep_until(*since + GRACE).await;
+    connections.retain(|(_, connection)| !connection.is_finished());
+    if connections.len() >= CONNECTIONS
+        && let Some((_, oldest)) = connections.pop_front()
+    {
+        oldest.abort();
+    }
 }
 
 async fn serve(house: Arc<House>, socket: TcpStream) {

@@ -3,7 +3,7 @@
 mod rbd;
 mod told;
 
-use harness::{Daemon, Volume, component, devices_beneath, eventually, mount_as, mounts_beneath};
+use harness::{AtEnd, Daemon, Volume, component, devices_beneath, eventually, mount_as, mounts_beneath};
 use std::io::Write;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -140,6 +140,7 @@ fn reload_under_load(daemon: &Daemon) -> Result<(), Status> {
     let before = daemon.status()["drivers"][0]["generation"].as_u64().unwrap_or(0);
     let mut slowest = Duration::ZERO;
     std::thread::scope(|threads| {
+        let _end = AtEnd(&is_over);
         for thread in 0..4 {
             let (calls, failed, is_over) = (&calls, &failed, &is_over);
             threads.spawn(move || {
@@ -164,7 +165,6 @@ fn reload_under_load(daemon: &Daemon) -> Result<(), Status> {
             eventually("the new generation", || (daemon.status()["drivers"][0]["generation"].as_u64() >= Some(before + n)).then_some(()));
             slowest = slowest.max(began.elapsed());
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     let (calls, failed) = (calls.into_inner(), failed.into_inner());
     let line =

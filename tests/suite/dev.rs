@@ -1,6 +1,6 @@
 //! `windlass dev`: everything in one folder, and nothing left when it ends.
 
-use harness::{DRIVER, Endpoint, Volume, devices_beneath, eventually, mount_as, mounts_beneath};
+use harness::{AtEnd, DRIVER, Endpoint, Volume, devices_beneath, eventually, mount_as, mounts_beneath};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;
@@ -51,6 +51,7 @@ fn loop_dev_leaves_nothing_whoever_calls_while_it_ends() {
     let mut dev = Dev::start();
     let (is_over, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
     let status = std::thread::scope(|scope| {
+        let _end = AtEnd(&is_over);
         let endpoint = dev.endpoint.clone();
         let capability = mount_as("ext4", Mode::SingleNodeWriter, &[]);
         let volumes: Vec<Volume> = (0..4).map(|n| Volume::create(&endpoint, &format!("v{n}"), capability.clone(), 16).unwrap()).collect();
@@ -68,9 +69,7 @@ fn loop_dev_leaves_nothing_whoever_calls_while_it_ends() {
             });
         }
         eventually("a few rounds", || (rounds.load(Ordering::Relaxed) > 8).then_some(()));
-        let status = dev.end();
-        is_over.store(true, Ordering::Relaxed);
-        status
+        dev.end()
     });
     let log = std::fs::read_to_string(dev.folder.path().join("log")).unwrap();
     assert!(status.success(), "{status}\n{log}");

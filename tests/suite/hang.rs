@@ -4,7 +4,7 @@ mod disk;
 mod state;
 
 use disk::{Disk, Hang};
-use harness::{Daemon, Endpoint, Volume, block, eventually, mount_as};
+use harness::{AtEnd, Daemon, Endpoint, Volume, block, eventually, mount_as};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -140,15 +140,6 @@ impl Scene {
         eventually("the driver's plugin", || matches!(hung.probe(), Ok(true)).then_some(()));
         volume.delete(&hung).unwrap();
         daemon.assert_nothing_left();
-    }
-}
-
-/// Says that something is over, also when it panics.
-struct AtEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

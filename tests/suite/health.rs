@@ -1,6 +1,6 @@
 //! How the daemon and its drivers are, for whoever only wants to know that: gRPC's health checking, /healthz and /readyz.
 
-use harness::{DRIVER, Daemon, Setup, eventually};
+use harness::{AtEnd, DRIVER, Daemon, Setup, eventually};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +59,7 @@ fn plugin_health_is_told_over_http_and_ready_is_who_serves() {
     healthy();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = AtEnd(&is_over);
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 let _many: Vec<_> = (0..100).map(|_| TcpStream::connect(address)).collect();
@@ -69,7 +70,6 @@ fn plugin_health_is_told_over_http_and_ready_is_who_serves() {
             healthy();
             std::thread::sleep(Duration::from_millis(50));
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     let mut endless = TcpStream::connect(address).unwrap();
     endless.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -140,6 +140,7 @@ fn plugin_a_driver_whose_process_keeps_failing_is_unhealthy_everywhere_until_it_
     // Killed in the middle of its start, again and again, as one that runs out of memory is.
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = AtEnd(&is_over);
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 for pid in harness::process::roles(daemon.pid(), "plugin-host") {
@@ -152,7 +153,6 @@ fn plugin_a_driver_whose_process_keeps_failing_is_unhealthy_everywhere_until_it_
             assert_eq!(failed.code(), Code::Unavailable, "{failed}");
             failed.message().contains("left alone").then_some(())
         });
-        is_over.store(true, Ordering::Relaxed);
     });
     let unwell = || {
         let (status, text) = ask(address, "GET /readyz");

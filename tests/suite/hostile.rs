@@ -1,7 +1,7 @@
 //! A plugin that misbehaves in every way that was thought of: its call fails with its own code within its deadline, the next call
 //! works, and nobody else notices.
 
-use harness::{Daemon, Endpoint, Setup, Volume, block, eventually, mount_as};
+use harness::{AtEnd, Daemon, Endpoint, Setup, Volume, block, eventually, mount_as};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
@@ -41,9 +41,10 @@ impl Scene {
                     assert!(began.elapsed() < Duration::from_secs(5), "{what}: the good driver was held up for {:?}", began.elapsed());
                 }
             });
+            let end = AtEnd(&is_over);
             let began = Instant::now();
             let answer = call();
-            is_over.store(true, Ordering::Relaxed);
+            drop(end);
             assert!(began.elapsed() < AT_MOST, "{what}: answered after {:?}", began.elapsed());
             answer.err().unwrap_or_else(|| panic!("{what}: it succeeded"))
         });
