@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use windlass_linux::{Fate, Lease, OpenRoots, Tools};
 use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::step::{Outcome, Step};
 use windlass_wire::frame;
 use windlass_wire::worker::{Answer, Ask, Look, Setup, Surveyed};
 
@@ -57,8 +58,11 @@ fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, l
             leased(lease)?.give_key(key.open());
             Ok(Answer::Ok)
         }
-        Ask::Do(step) => Ok(Answer::Outcome(leased(lease)?.apply(&step)?)),
-        Ask::Undo(undo) => Ok(Answer::Outcome(leased(lease)?.undo(&undo)?)),
+        Ask::Do(steps) => Ok(Answer::Done(done(leased(lease)?, &steps)?)),
+        Ask::Undo(undos) => {
+            let lease = leased(lease)?;
+            Ok(Answer::Undone(undos.iter().map(|undo| lease.undo(undo)).collect()))
+        }
         Ask::Usage(place) => Ok(Answer::Usage(leased(lease)?.usage(&place)?)),
         Ask::SourceExists { folder, name } => Ok(Answer::Exists(windlass_linux::source_exists(&folder, &name)?)),
         Ask::Survey => {
@@ -66,6 +70,17 @@ fn answer<'a>(ask: Ask, roots: &'a OpenRoots, tools: &'a Tools, setup: &Setup, l
             Ok(Answer::Survey(found.collect()))
         }
     }
+}
+
+fn done(lease: &mut Lease<'_>, steps: &[Step]) -> Result<Vec<Outcome>, Failure> {
+    let mut outcomes = Vec::with_capacity(steps.len());
+    for step in steps {
+        outcomes.push(lease.apply(step)?);
+        if outcomes.last() == Some(&Outcome::NeedsPreen) {
+            break;
+        }
+    }
+    Ok(outcomes)
 }
 
 fn observed(lease: &mut Lease<'_>, look: &Look) -> Result<Answer, Failure> {

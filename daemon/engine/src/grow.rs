@@ -14,7 +14,8 @@ impl Work<'_> {
         let (Some(device), Some(seen)) = (observed.devices.first(), self.seen_at(&observed, place).first().map(|seen| seen.shows.clone())) else {
             return Err(Failure::new(Reason::NotThere, "the volume is not to be seen at the path"));
         };
-        let Outcome::Size(size) = self.lease.apply(Step::Refresh)? else {
+        let refreshed = self.lease.apply(&[Step::Refresh])?;
+        let [Outcome::Size(size)] = refreshed[..] else {
             return Err(Failure::new(Reason::WorkerLost, "the worker did not say how large the device is; ask again"));
         };
         let strand = self.writer.record().standing_stage().map(|(strand, _)| strand.number);
@@ -29,7 +30,7 @@ impl Work<'_> {
         {
             // Through the staging mount, if there is one: the path that the caller names may be a read-only target of a writable volume.
             let staged = self.writer.record().standing_stage().map(|(_, facts)| facts.staging.clone());
-            self.lease.apply(Step::Grow { place: staged.unwrap_or_else(|| place.clone()), kind })?;
+            self.lease.apply(&[Step::Grow { place: staged.unwrap_or_else(|| place.clone()), kind }])?;
         }
         Ok(size)
     }

@@ -278,19 +278,21 @@ impl Lease {
         }
     }
 
-    /// See [`Ask::Do`].
-    pub fn apply(&mut self, step: Step) -> Result<Outcome, Failure> {
-        match self.ask(&Ask::Do(step))? {
-            Answer::Outcome(outcome) => Ok(outcome),
-            other => Err(unexpected("a step", &other)),
+    /// See [`Ask::Do`]. One outcome a step, fewer where the last is [`Outcome::NeedsPreen`]; or why one could not be done.
+    pub fn apply(&mut self, steps: &[Step]) -> Result<Vec<Outcome>, Failure> {
+        match self.ask(&Ask::Do(steps.to_vec()))? {
+            Answer::Done(outcomes) if outcomes.len() == steps.len() || outcomes.last() == Some(&Outcome::NeedsPreen) => Ok(outcomes),
+            other => Err(unexpected("steps", &other)),
         }
     }
 
-    /// See [`Ask::Undo`].
-    pub fn undo(&mut self, undo: Undo) -> Result<Outcome, Failure> {
-        match self.ask(&Ask::Undo(undo))? {
-            Answer::Outcome(outcome) => Ok(outcome),
-            other => Err(unexpected("an undo", &other)),
+    /// See [`Ask::Undo`]. One answer for each; where the worker is lost, it is the answer to all.
+    pub fn undo(&mut self, undos: &[Undo]) -> Vec<Result<Outcome, Failure>> {
+        let failed = |failure: Failure| undos.iter().map(|_| Err(failure.clone())).collect();
+        match self.ask(&Ask::Undo(undos.to_vec())) {
+            Ok(Answer::Undone(outcomes)) if outcomes.len() == undos.len() => outcomes,
+            Ok(other) => failed(unexpected("undos", &other)),
+            Err(failure) => failed(failure),
         }
     }
 

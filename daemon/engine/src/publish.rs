@@ -36,7 +36,7 @@ impl Work<'_> {
         self.unwind_publishes(|facts| facts.target == order.facts.target).map_err(left_behind)?;
         let (strand, target) = (self.writer.record().next_number(), order.facts.target.clone());
         self.writer.write(&Line::Begin { strand, what: What::Publish(order.facts) })?;
-        match self.apply(strand, order.step).and_then(|_| self.writer.write(&Line::Complete { strand })) {
+        match self.apply(strand, &order.step).and_then(|_| self.writer.write(&Line::Complete { strand })) {
             Ok(()) => Ok(Settled::Done),
             // The path was refused before anything was made of it. What is there (a folder with somebody's files) is not ours to remove.
             Err(cause) if cause.reason == Reason::BadPath && !self.is_at(&target)? => {

@@ -144,7 +144,7 @@ impl Work<'_> {
     fn mend(&mut self, order: &StageOrder) -> Result<Settled, Failure> {
         for step in &order.steps {
             if matches!(step, Step::AttachFile(_) | Step::MapImage(_) | Step::Mount(_) | Step::PlaceNode(_)) {
-                self.lease.apply(step.clone()).map_err(left_behind)?;
+                self.lease.apply(std::slice::from_ref(step)).map_err(left_behind)?;
             }
         }
         tracing::warn!(path = %order.facts.path, "a staging mount was gone while its volume was published; it is mounted again");
@@ -153,7 +153,8 @@ impl Work<'_> {
 
     fn build(&mut self, strand: u32, order: &StageOrder) -> Result<(), Failure> {
         let (mut device, mut probe) = (None, None);
-        for step in &order.steps {
+        let mut steps = order.steps.as_slice();
+        while let Some(step) = steps.first() {
             if let Step::Format(filesystem) = step {
                 let (Some(device), Some(probe)) = (&device, &probe) else {
                     return Err(Failure::new(Reason::NoProof, "the steps format a device that was not probed"));
@@ -161,6 +162,7 @@ impl Work<'_> {
                 if self.may_format(order, device, probe, filesystem.kind)? {
                     self.format(strand, step, device, order.proof.as_deref())?;
                 }
+                steps = &steps[1..];
                 continue;
             }
             if let (Step::PlaceNode(_), Some(device)) = (step, &device) {
@@ -171,14 +173,18 @@ impl Work<'_> {
             {
                 self.may_format(order, device, probe, mount.kind)?;
             }
-            match self.apply(strand, step.clone())? {
-                Outcome::Attached(attached) => {
-                    self.writer.write(&Line::Device { strand, device: attached.clone() })?;
-                    device = Some(attached);
+            let outcomes = self.apply_all(strand, &steps[..together(steps)])?;
+            steps = &steps[outcomes.len()..];
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Attached(attached) => {
+                        self.writer.write(&Line::Device { strand, device: attached.clone() })?;
+                        device = Some(attached);
+                    }
+                    Outcome::Probed(answer) => probe = Some(answer),
+                    Outcome::NeedsPreen => self.apply(strand, &Step::Preen)?,
+                    Outcome::Done | Outcome::Already | Outcome::Size(_) => {}
                 }
-                Outcome::Probed(answer) => probe = Some(answer),
-                Outcome::NeedsPreen => drop(self.apply(strand, Step::Preen)?),
-                Outcome::Done | Outcome::Already | Outcome::Size(_) => {}
             }
         }
         Ok(())
@@ -224,7 +230,7 @@ impl Work<'_> {
     fn format(&mut self, strand: u32, step: &Step, device: &Device, proof: Option<&str>) -> Result<(), Failure> {
         let place = place_for_a_program(self.engine)?;
         self.note(device, FormatState::Begun, proof)?;
-        let formatted = self.apply(strand, step.clone());
+        let formatted = self.apply(strand, step);
         drop(place);
         formatted?;
         self.note(device, FormatState::Finished, proof)
@@ -289,6 +295,17 @@ impl Work<'_> {
         let other = observed.mounts.iter().find(|mount| mount.path != folder.as_str() && mount.path != node.as_str() && roots.place(&mount.path).is_ok());
         other.map(|mount| mount.path.clone())
     }
+}
+
+/// How many of the steps can be done before anybody has to decide anything: what comes of a probe, and whether what is mounted read-only
+/// may be mounted at all, is decided here and not by the worker.
+fn together(steps: &[Step]) -> usize {
+    let goes_with = |pair: &[Step]| match pair {
+        [_, Step::Probe { .. } | Step::Grow { .. }] => true,
+        [Step::Check { .. }, Step::Mount(mount)] => mount.writable == Writable::ReadWrite,
+        _ => false,
+    };
+    1 + steps.windows(2).take_while(|pair| goes_with(pair)).count()
 }
 
 pub(crate) fn left_behind(failure: Failure) -> Failure {

@@ -56,18 +56,25 @@ impl<'a> Work<'a> {
     }
 
     /// Does a step after writing down how it is undone.
-    pub(crate) fn apply(&mut self, strand: u32, step: Step) -> Result<Outcome, Failure> {
-        let name = step.name();
-        if let Some(undo) = step.undo(self.key) {
-            self.writer.write(&Line::Undo { strand, step: name.to_owned(), undo })?;
+    pub(crate) fn apply(&mut self, strand: u32, step: &Step) -> Result<(), Failure> {
+        self.apply_all(strand, std::slice::from_ref(step)).map(drop)
+    }
+
+    /// Does steps after writing down how each is undone, in one question to the worker: each costs two changes of process. Fewer outcomes
+    /// than steps where one needs something else first.
+    pub(crate) fn apply_all(&mut self, strand: u32, steps: &[Step]) -> Result<Vec<Outcome>, Failure> {
+        let undos = steps.iter().filter_map(|step| Some(Line::Undo { strand, step: step.name().to_owned(), undo: step.undo(self.key)? }));
+        let undos: Vec<Line> = undos.collect();
+        if !undos.is_empty() {
+            self.writer.write_all(&undos)?;
             self.lease.volume_is_gone(false);
         }
-        let program = matches!(step, Step::Preen).then(|| place_for_a_program(self.engine)).transpose()?;
+        let program = steps.contains(&Step::Preen).then(|| place_for_a_program(self.engine)).transpose()?;
         self.seen = None;
-        let outcome = self.lease.apply(step);
+        let outcomes = self.lease.apply(steps);
         drop(program);
-        tracing::debug!(step = name, ?outcome, "step");
-        outcome
+        tracing::debug!(steps = ?steps.iter().map(Step::name).collect::<Vec<_>>(), ?outcomes, "done");
+        outcomes
     }
 
     /// Takes a strand down, newest step first, and goes on past failures: what could not be undone stays in the journal.
@@ -81,8 +88,11 @@ impl<'a> Work<'a> {
         };
         self.writer.write(&Line::Unwind { strand })?;
         let (mut first, mut is_behind) = (None, false);
-        for (step, undo) in undos.into_iter().rev() {
-            match self.undo(undo) {
+        self.seen = None;
+        let (steps, undos): (Vec<String>, Vec<Undo>) = undos.into_iter().rev().unzip();
+        let outcomes = self.lease.undo(&undos);
+        for ((step, undo), outcome) in steps.into_iter().zip(&undos).zip(outcomes) {
+            match self.undone(undo, outcome) {
                 // The journal counts from the newest: once one is left behind, those below it stay recorded as well, though they are
                 // tried. Doing an undo again is the same as doing it once.
                 Ok(_) if !is_behind => self.writer.write(&Line::Undone { strand })?,
@@ -98,15 +108,14 @@ impl<'a> Work<'a> {
         first.map_or(Ok(()), Err)
     }
 
-    /// Does one undo. A way that cannot be entered (a file or a symlink is on it) leads to nothing of ours, unless the kernel shows a mount
+    /// Is it undone? A way that cannot be entered (a file or a symlink is on it) leads to nothing of ours, unless the kernel shows a mount
     /// of the volume there all the same: a step that was refused for its path has nothing to undo.
-    fn undo(&mut self, undo: Undo) -> Result<(), Failure> {
-        self.seen = None;
-        let failure = match self.lease.undo(undo.clone()) {
+    fn undone(&mut self, undo: &Undo, outcome: Result<Outcome, Failure>) -> Result<(), Failure> {
+        let failure = match outcome {
             Ok(_) => return Ok(()),
             Err(failure) => failure,
         };
-        match &undo {
+        match undo {
             Undo::Unmount { place, .. } if failure.reason == Reason::BadPath => {
                 let observed = self.lease.observe(None)?;
                 let is_known = self.path(place).is_some();
@@ -137,7 +146,7 @@ impl<'a> Work<'a> {
     pub(crate) fn undo_all(&mut self, undos: Vec<Undo>) -> Result<(), Failure> {
         self.seen = None;
         for undo in undos {
-            self.lease.undo(undo)?;
+            self.lease.undo(&[undo]).into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         self.note_if_gone();
         Ok(())

@@ -68,9 +68,13 @@ impl From<CheckError> for Failure {
 }
 
 /// `Already`: it is clean, or the mount will make it so.
-pub(crate) fn check(held: &Held, kind: FilesystemKind, writable: Writable) -> Result<Outcome, CheckError> {
+pub(crate) fn check(held: &mut Held, kind: FilesystemKind, writable: Writable) -> Result<Outcome, CheckError> {
     let size = held.device.size;
-    let head = Direct::open(held)?.read(0, size.min(HEAD))?;
+    // Once: a check that does not follow a probe reads for itself.
+    let head = match held.head.take() {
+        Some(head) => head,
+        None => Direct::open(held)?.read(0, size.min(HEAD))?,
+    };
     match kind {
         FilesystemKind::Ext4 => check_ext4(&Ext::read(&head, size).ok_or(CheckError::Absent(kind))??, writable),
         FilesystemKind::Xfs => check_xfs(&Xfs::read(&head, size).ok_or(CheckError::Absent(kind))??, held, writable),
@@ -92,7 +96,7 @@ fn check_ext4(ext: &Ext, writable: Writable) -> Result<Outcome, CheckError> {
 
 /// Has e2fsck repair what it may repair without asking.
 pub(crate) fn preen(held: &mut Held, tools: &Tools, lock: &File) -> Result<(), CheckError> {
-    held.is_fresh = false;
+    held.will_change();
     let finished = program::run(&tools.e2fsck, &["-p", &held.path()], &tools.cgroups, lock, DEADLINE).map_err(CheckError::Program)?;
     let status = finished.expect(|code| matches!(code, 0 | 1)).map_err(CheckError::Preen)?;
     tracing::info!(device = held.device.name, status, "e2fsck -p");

@@ -23,6 +23,8 @@ pub(crate) struct Held {
     pub(crate) file: Option<File>,
     /// Attached by this lease: nobody can have written to it yet.
     pub(crate) is_fresh: bool,
+    /// Its first bytes as the probe read them, for the check that follows: across a network a read costs as much as the rest of the check.
+    pub(crate) head: Option<Vec<u8>>,
 }
 
 /// A device that cannot be opened, or is not what it was.
@@ -97,7 +99,7 @@ impl Held {
         }
         let image = krbd::identity_of(id).map_err(|source| DeviceError::Ask { name: name.to_owned(), what: "image", source })?;
         let device = describe(name, &node, Backing::Image(image))?;
-        Ok(Some(Held { node, device, file: None, is_fresh: false }))
+        Ok(Some(Held { node, device, file: None, is_fresh: false, head: None }))
     }
 
     fn open_loop(name: &str, node: File, volume: VolumeKey) -> Result<Option<Held>, DeviceError> {
@@ -113,7 +115,7 @@ impl Held {
         let mut backing = BackingFile { device: number_of(info.device), inode: info.inode, born_ns: 0 };
         backing.born_ns = birth_of(name, &backing);
         let device = describe(name, &node, Backing::File(backing))?;
-        Ok(Some(Held { node, device, file: None, is_fresh: false }))
+        Ok(Some(Held { node, device, file: None, is_fresh: false, head: None }))
     }
 
     /// All devices that carry the volume's mark.
@@ -139,6 +141,11 @@ impl Held {
                 Err(DeviceError::Several { count: others + 1, names: names.join(", ") })
             }
         }
+    }
+
+    /// Before a program writes to the device: what was read of it counts no more.
+    pub(crate) fn will_change(&mut self) {
+        (self.is_fresh, self.head) = (false, None);
     }
 
     /// Compares the device with what it was when it was opened (law 6).

@@ -67,7 +67,7 @@ pub(crate) fn format(held: &mut Held, filesystem: &Filesystem, tools: &Tools, lo
         arguments.extend(["-L", label]);
     }
     arguments.push(&path);
-    held.is_fresh = false;
+    held.will_change();
     program::run(tool, &arguments, &tools.cgroups, lock, DEADLINE)?.expect(|code| code == 0)?;
     held.node.sync_all().map_err(|source| FormatError::Flush { source })?;
     Ok(held.compare()?)

@@ -21,7 +21,7 @@ const HEAD: u64 = 272 << 10;
 /// How much is read at the end: md's old superblock lies within the last 128 KiB.
 const TAIL: u64 = 128 << 10;
 
-/// In pieces, so that an error can be placed.
+/// What could not be read in one piece is read in these, so that the error can be placed.
 const PIECE: u64 = 16 << 10;
 
 /// What direct I/O wants of memory and offsets, at most.
@@ -49,7 +49,8 @@ impl From<ProbeError> for Failure {
 ///
 /// Of a file the kernel knows whether it holds any data. Of an image it does not: there the controller's proof that it was never
 /// written counts, if both ends of the device are empty too.
-pub(crate) fn probe(held: &Held, is_never_written: bool) -> Result<Probe, ProbeError> {
+pub(crate) fn probe(held: &mut Held, is_never_written: bool) -> Result<Probe, ProbeError> {
+    held.head = None;
     if !held.is_fresh
         && let Err(error) = held.node.sync_all()
     {
@@ -61,12 +62,13 @@ pub(crate) fn probe(held: &Held, is_never_written: bool) -> Result<Probe, ProbeE
     }
 }
 
-fn probe_image(held: &Held, is_never_written: bool) -> Probe {
+fn probe_image(held: &mut Held, is_never_written: bool) -> Probe {
     let regions = match Direct::open(held).and_then(|node| read_regions(&node, held.device.size)) {
         Ok(regions) => regions,
         Err(unread) => return damaged(unread.to_string()),
     };
     if let Some(found) = signatures::recognise(&regions) {
+        held.head = Some(regions.head);
         return found;
     }
     let is_empty = regions.head.iter().chain(&regions.tail).all(|byte| *byte == 0);
@@ -78,7 +80,7 @@ fn probe_image(held: &Held, is_never_written: bool) -> Probe {
     }
 }
 
-fn probe_file(held: &Held) -> Result<Probe, ProbeError> {
+fn probe_file(held: &mut Held) -> Result<Probe, ProbeError> {
     let backing = held.file.as_ref().ok_or(ProbeError::NotAttached)?;
     let size = held.device.size;
     let first = match sys::next_data(backing, 0) {
@@ -89,7 +91,9 @@ fn probe_file(held: &Held) -> Result<Probe, ProbeError> {
     Ok(match Direct::open(held).and_then(|node| read_regions(&node, size)) {
         Err(unread) => damaged(unread.to_string()),
         Ok(regions) => {
-            signatures::recognise(&regions).unwrap_or_else(|| unexplained(format!("there is data from byte {first} on, and it is no format that we know")))
+            let found = signatures::recognise(&regions);
+            held.head = Some(regions.head);
+            found.unwrap_or_else(|| unexplained(format!("there is data from byte {first} on, and it is no format that we know")))
         }
     })
 }
@@ -135,20 +139,22 @@ fn read_regions(node: &Direct, size: u64) -> Result<Regions, Unread> {
     Ok(Regions { head, tail, tail_at, size })
 }
 
-/// Reads bytes `from..to` into memory as direct I/O wants it.
+/// Reads bytes `from..to` into memory as direct I/O wants it: in one piece, since each read of an image is a way to its cluster and back.
 pub(crate) fn read(node: &File, from: u64, to: u64) -> Result<Vec<u8>, Unread> {
-    let mut bytes = Vec::with_capacity((to - from) as usize);
-    let mut room = vec![0; (PIECE + ALIGNMENT) as usize];
+    let length = (to - from) as usize;
+    let mut room = vec![0; length + ALIGNMENT as usize];
     let skip = room.as_ptr().align_offset(ALIGNMENT as usize);
-    let mut at = from;
-    while at < to {
+    let Err(whole) = node.read_exact_at(&mut room[skip..skip + length], from) else {
+        room.truncate(skip + length);
+        room.drain(..skip);
+        return Ok(room);
+    };
+    // A read that failed stays failed, also where its pieces can be read a moment later.
+    for at in (from..to).step_by(PIECE as usize) {
         let end = to.min(at + PIECE);
-        let piece = &mut room[skip..skip + (end - at) as usize];
-        node.read_exact_at(piece, at).map_err(|error| Unread::Bytes { from: at, to: end, error })?;
-        bytes.extend_from_slice(piece);
-        at = end;
+        node.read_exact_at(&mut room[skip..skip + (end - at) as usize], at).map_err(|error| Unread::Bytes { from: at, to: end, error })?;
     }
-    Ok(bytes)
+    Err(Unread::Bytes { from, to, error: whole })
 }
 
 #[cfg(test)]

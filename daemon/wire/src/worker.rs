@@ -39,10 +39,11 @@ pub enum Ask {
     Observe(Look),
     /// Take this key for the next `MapImage`: the one frame to a worker that holds a secret.
     Key(Sealed),
-    /// Do a step.
-    Do(Step),
-    /// Undo a step.
-    Undo(Undo),
+    /// Do these steps, one after the other, up to one that fails or finds that the next cannot be done yet ([`Outcome::NeedsPreen`]):
+    /// steps between which nobody has to decide anything.
+    Do(Vec<Step>),
+    /// Undo these steps, one after the other, and go on past one that cannot be undone.
+    Undo(Vec<Undo>),
     /// Look how full it is.
     Usage(Place),
     /// Is there a file of this name in this folder?
@@ -68,8 +69,10 @@ pub enum Answer {
     Ok,
     /// To `Observe`, and to `Lease` with a look.
     Observed(Observed),
-    /// To `Do` and `Undo`.
-    Outcome(Outcome),
+    /// To `Do`: what came of the steps, in their order. Of a step that failed, why, in the place of all of them.
+    Done(Vec<Outcome>),
+    /// To `Undo`: one for each.
+    Undone(Vec<Result<Outcome, Failure>>),
     /// To `Usage`.
     Usage(Usage),
     /// To `SourceExists`.
