@@ -46,4 +46,4 @@ pub use privileges::{Privileges, privileges};
 pub use program::Tools;
 pub use roots::OpenRoots;
 pub use survey::{Surveyed, survey};
-pub use sys::{inherited_socket, is_open_elsewhere};
+pub use sys::{end_process, inherited_socket, is_open_elsewhere};

@@ -32,10 +32,10 @@ pub(crate) fn run() -> ExitCode {
     };
     crate::serve::log();
     match serve(socket) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => windlass_linux::end_process(0),
         Err(error) => {
             tracing::error!("the effects process ends: {error:#}");
-            ExitCode::FAILURE
+            windlass_linux::end_process(1)
         }
     }
 }
