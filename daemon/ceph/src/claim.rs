@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, Place};
 use crate::encoding::{Decoder, Encoder, Malformed, ip_of};
 use crate::error::{CephError, Errno};
 use crate::ffi::{Image, Watcher};
+use crate::flatten::INVALID_MAP;
 use crate::header::{HEAD, header_of, rbd};
 use crate::lock::{self, Form, Lock, Locker};
 use std::collections::BTreeSet;
@@ -13,8 +14,6 @@ use windlass_plan::rbd::{Claimed, Feature, Hold, Holder, PoolAt, RbdName};
 /// Objects that are looked for one by one in an image without a map of them: 64 GiB of 4 MiB each, some seconds. A larger one counts as
 /// written, since nobody would wait for the proof.
 const LOOKED_FOR: u64 = 16 << 10;
-/// `RBD_FLAG_OBJECT_MAP_INVALID` and `RBD_FLAG_FAST_DIFF_INVALID`.
-const INVALID_MAP: u64 = 1 << 0 | 1 << 1;
 /// How often the lock is tried when it changes hands while it is looked at.
 const ATTEMPTS: usize = 4;
 

@@ -17,6 +17,7 @@ struct RawWatcher {
     cookie: u64,
 }
 
+type Progress = extern "C" fn(u64, u64, *mut c_void) -> c_int;
 type Callback = extern "C" fn(u64, usize, c_int, *mut c_void) -> c_int;
 
 /// Declares the functions of one library, and how they are found in it.
@@ -94,6 +95,7 @@ functions! { LibRbd {
     fn rbd_snap_create(*mut c_void, *const c_char) -> c_int;
     fn rbd_snap_remove(*mut c_void, *const c_char) -> c_int;
     fn rbd_flatten(*mut c_void) -> c_int;
+    fn rbd_rebuild_object_map(*mut c_void, Progress, *mut c_void) -> c_int;
 } }
 
 /// Both libraries. They stay loaded until the process ends.
@@ -742,6 +744,15 @@ impl Image<'_> {
         let name = c(name)?;
         // SAFETY: a live handle and a C string.
         checked(unsafe { (self.pool.rbd().rbd_snap_remove)(self.raw, name.as_ptr()) }).map(drop)
+    }
+
+    /// Writes its object map anew, from what objects there are.
+    pub(crate) fn rebuild_object_map(&self) -> Result<(), Errno> {
+        extern "C" fn goes_on(_: u64, _: u64, _: *mut c_void) -> c_int {
+            0
+        }
+        // SAFETY: a live handle, and a function that looks at nothing.
+        checked(unsafe { (self.pool.rbd().rbd_rebuild_object_map)(self.raw, goes_on, null_mut()) }).map(drop)
     }
 
     /// Copies what the image still has from its parent.

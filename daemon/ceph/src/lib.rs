@@ -22,6 +22,7 @@ mod delete;
 mod encoding;
 mod error;
 mod ffi;
+mod flatten;
 mod header;
 mod image;
 mod journal;

@@ -70,23 +70,6 @@ impl Cluster {
             }
         })
     }
-
-    /// Copies into an image what it still has from the snapshot that it was made from, so that it needs that no longer. As long as that
-    /// takes: for the background, and may be begun again at any time. An image of its own already is as good.
-    ///
-    /// Errors: `NotFound`.
-    pub fn flatten(&self, at: &PoolAt, name: &RbdName) -> Result<(), CephError> {
-        self.counted("flatten", || {
-            let place = self.place(at)?;
-            let id = place.id(name)?.ok_or_else(|| place.not_found(name))?;
-            let failed = place.failed("flatten", name);
-            match place.change(name, &id, |image| image.flatten()) {
-                // Without a parent.
-                Ok(()) | Err(Errno(libc::EINVAL)) => Ok(()),
-                Err(errno) => Err(failed(errno)),
-            }
-        })
-    }
 }
 
 impl Place<'_> {
