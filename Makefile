@@ -31,7 +31,7 @@ build: guests ## build the daemon, with the embedded `local` driver
 
 release: guests ## build the daemon as it is shipped
 	@# The tests' own binaries are left out: each would be linked and optimised with wasmtime once more.
-	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --locked --release --workspace --bin windlass --bin windlass-bench
+	@WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm cargo build --locked --release --workspace --bin windlass --bin windlass-bench --bin windlass-test-agent
 
 demo: build ## show its main job, step by step, on real devices
 	@WINDLASS_GUESTS=$(GUESTS) $(abspath $(TARGET))/debug/windlass-demo
