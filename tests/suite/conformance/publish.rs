@@ -99,11 +99,16 @@ fn loop_other_arguments_at_the_same_target_already_exist_whatever_else_is_wrong_
         |m: &mut NodePublishVolumeRequest| m.volume_capability.as_mut().unwrap().access_mode = Some(AccessMode { mode: Mode::SingleNodeReaderOnly.into() });
     exists.refuses(daemon.node_publish_volume(but(volume.publish_request(0), mode)), "published");
     volume.unpublish(&daemon, 0).unwrap();
-    // And where it is not published yet, a read-only node of a writable device is more than the volume can do.
-    row("NodePublishVolume/FAILED_PRECONDITION").refuses(daemon.node_publish_volume(but(volume.publish_request(0), |m| m.readonly = true)), "read-only");
+    // And where it is not published yet, a read-only node of a writable device is more than the volume can do, and a writable one of a
+    // read-only device as well.
+    for reading in [&(|m: &mut NodePublishVolumeRequest| m.readonly = true) as &dyn Fn(&mut _), &mode] {
+        row("NodePublishVolume/FAILED_PRECONDITION").refuses(daemon.node_publish_volume(but(volume.publish_request(0), |m| reading(m))), "read-only");
+    }
     volume.unstage(&daemon).unwrap();
     volume.capability = block(Mode::SingleNodeReaderOnly);
     volume.stage(&daemon).unwrap();
+    let writing = |m: &mut NodePublishVolumeRequest| m.volume_capability = Some(block(Mode::SingleNodeWriter));
+    row("NodePublishVolume/FAILED_PRECONDITION").refuses(daemon.node_publish_volume(but(volume.publish_request(0), writing)), "read-only");
     volume.publish(&daemon, 0).unwrap();
     volume.unpublish(&daemon, 0).unwrap();
     volume.unstage(&daemon).unwrap();
@@ -161,6 +166,9 @@ fn loop_what_belongs_to_another_volume_or_to_nobody_is_not_taken_away() {
         row("NodeUnpublishVolume/foreign").holds(is_mounted(&one.target(0)) && is_mounted(&one.staging), "the other volume's mounts stand");
     }
     row("NodePublishVolume/foreign").holds(other.stage(&daemon).is_err(), "nothing is staged over another volume");
+    let raw = but(Volume::create(&daemon, "raw", block(Mode::SingleNodeWriter), 16).unwrap(), |v| v.staging = one.staging.clone());
+    row("NodeStageVolume/FAILED_PRECONDITION").refuses(raw.stage(&daemon), "mounted");
+    row("NodePublishVolume/foreign").holds(!std::path::Path::new(&format!("{}/device", one.target(0))).exists(), "nothing is made in another volume");
     one.unpublish(&daemon, 0).unwrap();
     one.unstage(&daemon).unwrap();
 
