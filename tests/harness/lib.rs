@@ -11,6 +11,7 @@ pub mod network;
 mod over;
 pub mod process;
 pub mod rbd;
+pub mod rows;
 pub mod vm;
 mod volume;
 
