@@ -15,6 +15,7 @@ mod model;
 mod processes;
 mod programs;
 mod reload;
+mod skew;
 mod stuck;
 mod tidy;
 mod vm;
