@@ -7,6 +7,7 @@ mod authority;
 mod capacity;
 mod contents;
 mod controller;
+mod controls;
 mod expand;
 mod garbled;
 mod identity;
