@@ -8,6 +8,8 @@ mod capacity;
 mod contents;
 mod controller;
 mod controls;
+mod crowds;
+mod everywhere;
 mod expand;
 mod garbled;
 mod identity;
