@@ -27,15 +27,13 @@ fn number(variable: &str) -> Option<u64> {
 fn try_seed(kind: Kind, seed: u64, cases: u32) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, max_shrink_time: 120_000, ..Config::default() };
+    // Shrinking is ours: what matters is which calls can be left out, and each try takes a daemon.
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let real = RefCell::new(None);
     let begun = Instant::now();
-    // Each call is there or not: fifty are made, and shrinking leaves out what does not matter.
-    let sequence = proptest::collection::vec(proptest::option::weighted(0.999, op::op(kind)), CALLS);
-    let kept = |ops: &[Option<Op>]| ops.iter().flatten().cloned().collect::<Vec<Op>>();
-    let tried = runner.run(&sequence, |ops| {
-        let (mut real, ops) = (real.borrow_mut(), kept(&ops));
+    let tried = runner.run(&proptest::collection::vec(op::op(kind), CALLS), |ops| {
+        let mut real = real.borrow_mut();
         // A sequence that failed leaves a daemon in no known state.
         let outcome = try_sequence(real.get_or_insert_with(Real::start), &ops);
         if outcome.is_err() {
@@ -46,10 +44,32 @@ fn try_seed(kind: Kind, seed: u64, cases: u32) {
     match tried {
         Ok(()) => println!("{kind:?}: {cases} sequences of {CALLS} calls, seed {seed}, {:.1?}", begun.elapsed()),
         Err(TestError::Fail(why, ops)) => {
-            let calls: Vec<String> = kept(&ops).iter().map(|op| format!("    {op:?},")).collect();
-            panic!("{why}\nWINDLASS_MODEL_SEED={seed} tries it again; the calls ({kind:?}):\n{}", calls.join("\n"));
+            let (ops, why) = shrink(ops, why.to_string());
+            let calls: Vec<String> = ops.iter().map(|op| format!("    {op:?},")).collect();
+            panic!("{why}\nWINDLASS_MODEL_SEED={seed} tries it again; the calls that are left ({kind:?}):\n{}", calls.join("\n"));
         }
         Err(TestError::Abort(why)) => panic!("seed {seed}: {why}"),
+    }
+}
+
+/// Leaves out halves, quarters and so on to single calls, as long as it fails without them, in whatever way; for two minutes at the most.
+fn shrink(mut ops: Vec<Op>, mut why: String) -> (Vec<Op>, String) {
+    let (until, mut size) = (Instant::now() + Duration::from_secs(120), ops.len().div_ceil(2));
+    loop {
+        let before = ops.len();
+        // From the end: what comes after the failure goes first.
+        for start in (0..ops.len()).step_by(size).rev() {
+            let without: Vec<Op> = ops.iter().enumerate().filter(|(at, _)| !(start..start + size).contains(at)).map(|(_, op)| op.clone()).collect();
+            if Instant::now() < until
+                && let Err(other) = try_sequence(&mut Real::start(), &without)
+            {
+                (ops, why) = (without, other);
+            }
+        }
+        if size == 1 && ops.len() == before || Instant::now() >= until {
+            return (ops, why);
+        }
+        size = size.div_ceil(2).max(1);
     }
 }
 
