@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use windlass_engine::process::Process;
 use windlass_engine::record::Record;
 use windlass_engine::{Engine, Settings};
 use windlass_plan::grants::Grants;
@@ -83,7 +84,10 @@ impl House {
                 programs: config.programs,
             };
             let launcher = binary.clone();
-            let launch = Box::new(move || launcher.start(&["worker".to_owned()], Vec::new()));
+            let launch = Box::new(move || {
+                let (child, socket) = launcher.start(&["worker".to_owned()], Vec::new())?;
+                Ok((Box::new(child) as Box<dyn Process>, socket))
+            });
             Some(Engine::start(settings, launch).context("cannot start the engine")?)
         } else {
             None

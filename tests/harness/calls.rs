@@ -36,11 +36,14 @@ macro_rules! calls {
         impl Endpoint {
             $(
                 #[doc = concat!("Calls ", stringify!($request), ".")]
-                pub fn $rpc(&self, message: v1::$request) -> Result<v1::$response, Status> {
-                    block(async {
+                pub fn $rpc(&self, mut message: v1::$request) -> Result<v1::$response, Status> {
+                    self.meddle(&mut message);
+                    let mut answer = block(async {
                         let mut client = $client::new(connect(self).await?);
                         client.$rpc(timed(message, PATIENCE)).await.map(tonic::Response::into_inner)
-                    })
+                    });
+                    self.meddle(&mut answer);
+                    answer
                 }
             )*
         }

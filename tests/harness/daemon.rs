@@ -1,6 +1,6 @@
 //! One daemon: its folder, its process, its death and its next start.
 
-use crate::{Endpoint, clean};
+use crate::{Endpoint, Meddler, clean};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
@@ -121,6 +121,11 @@ impl Daemon {
         daemon.write_driver(DRIVER, &daemon.setup.driver);
         daemon.start_again();
         daemon
+    }
+
+    /// See [`Meddler`]: of the calls of [`DRIVER`].
+    pub fn put_between(&mut self, meddler: Meddler) {
+        self.endpoint.put_between(meddler);
     }
 
     /// Writes a driver's file, by rename, as a careful operator does.

@@ -1,8 +1,13 @@
 //! One driver of a daemon, as its callers see it: a socket, and the daemon's folder.
 
 use crate::vm::Vm;
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Changes a request on its way to the daemon, or (as a `Result` of the response and `Status`) the answer on its way back: so that a test can show that a check
+/// finds a daemon out that does wrong.
+pub type Meddler = Arc<dyn Fn(&mut dyn Any) + Send + Sync>;
 
 /// A driver's socket. A [`crate::Daemon`] is one too: that of [`crate::DRIVER`].
 #[derive(Clone)]
@@ -10,6 +15,7 @@ pub struct Endpoint {
     folder: PathBuf,
     driver: String,
     guest: Option<Guest>,
+    meddler: Option<Meddler>,
 }
 
 /// A daemon in a virtual machine: its folder is there, its sockets are led to this machine.
@@ -23,11 +29,22 @@ pub(crate) struct Guest {
 impl Endpoint {
     /// A driver of the daemon on this machine whose folder this is.
     pub fn new(folder: &Path, driver: &str) -> Self {
-        Self { folder: folder.to_owned(), driver: driver.to_owned(), guest: None }
+        Self { folder: folder.to_owned(), driver: driver.to_owned(), guest: None, meddler: None }
     }
 
     pub(crate) fn in_guest(folder: &Path, driver: &str, guest: Guest) -> Self {
         Self { guest: Some(guest), ..Self::new(folder, driver) }
+    }
+
+    /// All calls from here on go by way of the meddler.
+    pub(crate) fn put_between(&mut self, meddler: Meddler) {
+        self.meddler = Some(meddler);
+    }
+
+    pub(crate) fn meddle(&self, message: &mut dyn Any) {
+        if let Some(meddler) = &self.meddler {
+            meddler(message);
+        }
     }
 
     /// Another driver of the same daemon.

@@ -11,11 +11,12 @@ pub mod network;
 mod over;
 pub mod process;
 pub mod rbd;
+pub mod rows;
 pub mod vm;
 mod volume;
 
 pub use clean::{clean, devices_beneath, mounts_beneath};
 pub use daemon::{DRIVER, Daemon, Setup, binary, component, eventually};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Meddler};
 pub use over::AtEnd;
 pub use volume::{Volume, block, mount, mount_as};

@@ -29,3 +29,8 @@ pub fn status_field(pid: i32, field: &str) -> String {
 pub fn is_alive(pid: i32) -> bool {
     status_field(pid, "State").chars().next().is_some_and(|state| state != 'Z' && state != 'X')
 }
+
+/// CAP_SYS_RESOURCE of the tests, and so of the daemon that they start: without it no mounted ext4 can be grown.
+pub fn may_resize_ext4() -> bool {
+    u64::from_str_radix(&status_field(std::process::id() as i32, "CapEff"), 16).expect("a number") & (1 << 24) != 0
+}

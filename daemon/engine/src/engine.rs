@@ -2,7 +2,8 @@
 
 use crate::journal::{Journal, Writer};
 use crate::notes::Notes;
-use crate::pool::{Launch, Pool};
+use crate::pool::Pool;
+use crate::process::Launch;
 use crate::record::{Header, Record, VERSION};
 use crate::work::Work;
 use std::io;

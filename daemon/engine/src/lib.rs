@@ -8,6 +8,7 @@ pub mod grow;
 pub mod journal;
 pub mod notes;
 pub mod pool;
+pub mod process;
 pub mod publish;
 pub mod record;
 pub mod recover;

@@ -1,8 +1,8 @@
 //! Workers: processes forked before they are needed, leased for one volume at a time, replaced when they are lost.
 
+use crate::process::{Launch, Process};
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
-use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use windlass_plan::failure::{Failure, Reason};
@@ -13,9 +13,6 @@ use windlass_plan::{paths::HostPath, paths::Place};
 use windlass_wire::frame;
 use windlass_wire::sealed::Sealed;
 use windlass_wire::worker::{Answer, Ask, Look, Setup, Surveyed};
-
-/// Starts a worker process and hands over our end of its socket. The daemon's business, since it knows the binary.
-pub type Launch = Box<dyn Fn() -> std::io::Result<(Child, UnixStream)> + Send + Sync>;
 
 /// How many workers wait for work when nothing goes on.
 const IDLE: usize = 2;
@@ -65,10 +62,7 @@ impl Idle {
     /// Lets those go that died while they waited.
     fn bury(&mut self) {
         for mut worker in std::mem::take(&mut self.workers) {
-            match worker.child.try_wait() {
-                Ok(None) => self.workers.push(worker),
-                _ => retire(worker),
-            }
+            if worker.process.has_ended() { retire(worker) } else { self.workers.push(worker) }
         }
     }
 }
@@ -80,7 +74,7 @@ struct Leases {
 }
 
 struct Worker {
-    child: Child,
+    process: Box<dyn Process>,
     socket: UnixStream,
 }
 
@@ -143,11 +137,12 @@ impl Pool {
                 idle.workers.pop()
             };
             match idle {
-                Some(mut worker) => match worker.child.try_wait() {
-                    Ok(None) => return Ok(worker),
-                    // It died while it waited; somebody killed it.
-                    _ => continue,
-                },
+                Some(mut worker) => {
+                    // It may have died while it waited; somebody killed it.
+                    if !worker.process.has_ended() {
+                        return Ok(worker);
+                    }
+                }
                 None => return self.fork(),
             }
         }
@@ -176,7 +171,7 @@ impl Pool {
         let mut idle = self.idle();
         idle.collect();
         idle.bury();
-        idle.workers.iter().map(|worker| worker.child.id()).collect()
+        idle.workers.iter().map(|worker| worker.process.id()).collect()
     }
 
     /// The workers that were asked to let their volume go longer than a moment ago and have not, with how long ago: the volume's device
@@ -184,7 +179,7 @@ impl Pool {
     pub fn stuck_pids(&self) -> Vec<(u32, Duration)> {
         let mut idle = self.idle();
         idle.collect();
-        idle.leaving.iter().map(|(worker, since)| (worker.child.id(), since.elapsed())).filter(|(_, age)| *age >= SLOW).collect()
+        idle.leaving.iter().map(|(worker, since)| (worker.process.id(), since.elapsed())).filter(|(_, age)| *age >= SLOW).collect()
     }
 
     /// Ends the workers that a burst left behind.
@@ -204,9 +199,9 @@ impl Pool {
     }
 
     fn fork(&self) -> std::io::Result<Worker> {
-        let (child, mut socket) = (self.launch)()?;
+        let (process, mut socket) = (self.launch)()?;
         frame::write(&mut socket, &self.setup).map_err(std::io::Error::other)?;
-        Ok(Worker { child, socket })
+        Ok(Worker { process, socket })
     }
 
     fn put_back(&self, worker: Worker) {
@@ -223,9 +218,9 @@ impl Pool {
 
 /// Lets a worker end by itself: its socket closes. The child is reaped by a thread, since it may take as long as the kernel does.
 fn retire(worker: Worker) {
-    let Worker { mut child, socket } = worker;
+    let Worker { process, socket } = worker;
     drop(socket);
-    let _ = std::thread::Builder::new().name("reap".into()).stack_size(64 << 10).spawn(move || child.wait());
+    let _ = std::thread::Builder::new().name("reap".into()).stack_size(64 << 10).spawn(move || process.wait());
 }
 
 /// A worker for the length of one piece of work. Dropped, it goes back to the pool; a lost one does not.
@@ -259,7 +254,7 @@ impl Lease {
 
     /// The worker's process id; `None` once it is lost.
     pub fn pid(&self) -> Option<u32> {
-        self.worker.as_ref().map(|worker| worker.child.id())
+        self.worker.as_ref().map(|worker| worker.process.id())
     }
 
     /// See [`Ask::Observe`].

@@ -66,9 +66,10 @@ impl Work<'_> {
         if wants_writing && seen.is_superblock_read_only {
             return not_staged(format!("the file system at {} is read-only: an error turned it so, or it was staged read-only", seen.path));
         }
-        if order.facts.writable == Writable::ReadOnly && seen.shows == Shows::Node && observed.devices.iter().any(|device| !device.is_read_only) {
+        if seen.shows == Shows::Node && observed.devices.iter().any(|device| device.is_read_only == wants_writing) {
             // A read-only bind of a node does not keep anybody from writing through it (law 11).
-            return not_staged("the raw volume is staged for writing, so it cannot be published read-only".to_owned());
+            let (staged, wanted) = if wants_writing { ("read-only", "for writing") } else { ("for writing", "read-only") };
+            return not_staged(format!("the raw volume is staged {staged}, so it cannot be published {wanted}"));
         }
         Ok(())
     }

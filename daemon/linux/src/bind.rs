@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use windlass_plan::capability::MountFlags;
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
+use windlass_plan::paths::Place;
 use windlass_plan::step::{Bind, Outcome, PlaceNode, TargetKind, Writable};
 
 /// Something that cannot be bound.
@@ -67,12 +68,26 @@ impl From<BindError> for Failure {
 /// Places the held device's node.
 pub(crate) fn place_node(roots: &OpenRoots, held: &Held, wish: &PlaceNode) -> Result<Outcome, BindError> {
     let parent = roots.parent(&wish.place)?;
+    if let Some((folder, line)) = mounted_folder(roots, &wish.place)? {
+        return Err(foreign(&folder, line));
+    }
     let shown = Shown { kind: TargetKind::File, name: held.device.name.clone(), number: held.number(), is_read_only: held.device.is_read_only };
     if let Some(outcome) = already(&parent, &shown, None)? {
         return Ok(outcome);
     }
     let node = open_node(&shown.name, false, libc::O_PATH)?.ok_or(DeviceError::Changed { name: shown.name.clone() })?;
     place(&parent, &shown, node.as_fd(), &MountFlags::default(), Writable::ReadWrite)
+}
+
+/// The folder above a place, where something is mounted at it. A file that a step makes there would be made in somebody's volume.
+pub(crate) fn mounted_folder(roots: &OpenRoots, place: &Place) -> Result<Option<(Parent, Line)>, PlaceError> {
+    let (above, _) = place.split();
+    if above.is_empty() {
+        return Ok(None);
+    }
+    let folder = roots.parent(&Place { root: place.root, below: above.to_owned() })?;
+    let Sight::Mounted(_, line, _) = folder.look()? else { return Ok(None) };
+    Ok(Some((folder, line)))
 }
 
 /// Binds what is staged. The device that it shows becomes the lease's, if the lease has none yet.

@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::ids::VolumeKey;
+use windlass_plan::lower::NODE_NAME;
 use windlass_plan::paths::Place;
 use windlass_plan::step::{Outcome, TargetKind};
 
@@ -77,6 +78,8 @@ pub(crate) fn unmount(roots: &OpenRoots, volume: VolumeKey, place: &Place, made:
     for _ in 0..MOST {
         match parent.look()? {
             Sight::Nothing => return Ok(outcome),
+            // A node's file is made in a plain folder alone: this one is in a volume that is mounted there, and its user's.
+            Sight::Plain(_) if place.split().1 == NODE_NAME && bind::mounted_folder(roots, place)?.is_some() => return Ok(outcome),
             Sight::Plain(_) => {
                 let is_removed = made.map(|kind| target::remove(&parent, kind)).transpose()?;
                 return Ok(if is_removed == Some(true) { Outcome::Done } else { outcome });

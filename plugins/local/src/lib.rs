@@ -31,6 +31,9 @@ impl NodeDriver for Local {
         if !volume::is_id(&facts.volume) {
             return Err(volume::unknown(&facts.volume));
         }
+        if let Some(words) = volume::unreadable(&facts.volume_context) {
+            return Err(Refusal::precondition(words));
+        }
         let made_for = facts.volume_context.get(volume::FILESYSTEM).and_then(FilesystemKind::named);
         Ok(AttachPlan::file(Settings::read(host)?.folder, &facts.volume).formatted_for(&facts.capability, made_for.unwrap_or(FilesystemKind::Ext4)))
     }

@@ -3,7 +3,7 @@
 use crate::settings::Settings;
 use crate::wishes::Wishes;
 use sha2::{Digest, Sha256};
-use windlass_plugin_sdk::{Context, CreateFacts, File, Folder, Refusal, Volume};
+use windlass_plugin_sdk::{Context, CreateFacts, File, FilesystemKind, Folder, Refusal, Volume};
 
 /// The property and the key of volume_context that name the file system.
 pub(crate) const FILESYSTEM: &str = "filesystem";
@@ -12,7 +12,7 @@ pub(crate) const ACCESS: &str = "access";
 const NAME: &str = "name";
 const LAYOUT: &str = "layout";
 
-/// The version of the properties.
+/// The version of the properties, and of volume_context.
 const CURRENT_LAYOUT: &str = "1";
 const PREFIX: &str = "vol-";
 /// Hexadecimal digits of an id.
@@ -38,6 +38,18 @@ pub(crate) fn is_ours(file: &File) -> bool {
 /// There is no such volume.
 pub(crate) fn unknown(id: &str) -> Refusal {
     Refusal::not_found(format!("there is no volume {:?}", id.chars().take(64).collect::<String>()))
+}
+
+/// Why this version cannot read the volume_context, if it cannot. One that says nothing of its layout is in the first. A later version may mean
+/// other things by the same words, and know other file systems: what is not known is refused, not guessed at.
+pub(crate) fn unreadable(context: &Context) -> Option<String> {
+    let shown = |value: &str| value.chars().take(64).collect::<String>();
+    let way_out = "another version of the driver wrote it: update the driver here first; the volume is untouched";
+    if let Some(layout) = context.get(LAYOUT).filter(|layout| *layout != CURRENT_LAYOUT) {
+        return Some(format!("volume_context has the `{LAYOUT}` {:?}, and this version reads {CURRENT_LAYOUT:?}; {way_out}", shown(layout)));
+    }
+    let kind = context.get(FILESYSTEM).filter(|kind| FilesystemKind::named(kind).is_none())?;
+    Some(format!("volume_context has the `{FILESYSTEM}` {:?}, which this version does not know; {way_out}", shown(kind)))
 }
 
 /// The file of a volume.
@@ -86,6 +98,9 @@ pub(crate) fn describe(file: &File, settings: &Settings) -> Volume {
 
 /// Why this cannot be the volume_context that we gave, if it cannot. Keys of others do not count.
 pub(crate) fn context_differs(file: &File, context: &Context) -> Option<String> {
+    if let Some(words) = unreadable(context) {
+        return Some(words);
+    }
     let given = context.get(FILESYSTEM)?;
     (Some(given) != file.properties.get(FILESYSTEM)).then(|| format!("volume_context has another `{FILESYSTEM}` than the volume was made for"))
 }

@@ -237,7 +237,9 @@ fn validating_says_why_not() {
     }
     let with_parameter = ValidateFacts { parameters: Context::from([("pool", "fast")]), ..facts(&mounted, Capability::mount(None)) };
     assert!(harness.validate::<Local>(&with_parameter).unwrap().unwrap().contains("`pool`"));
-    for (key, value, is_fine) in [("filesystem", "ext4", true), ("filesystem", "xfs", false), ("storage.kubernetes.io/csiProvisionerIdentity", "x", true)] {
+    for (key, value, is_fine) in
+        [("filesystem", "ext4", true), ("filesystem", "xfs", false), ("layout", "2", false), ("storage.kubernetes.io/csiProvisionerIdentity", "x", true)]
+    {
         let with_context = ValidateFacts { volume_context: Context::from([(key, value)]), ..facts(&mounted, Capability::mount(None)) };
         assert_eq!(harness.validate::<Local>(&with_context).unwrap().is_none(), is_fine, "{key}={value}");
     }
@@ -335,12 +337,16 @@ fn the_plan_is_the_file_and_the_file_system_that_is_wanted() {
         (VolumeFacts::new(id, none), Some(FilesystemKind::Ext4)),
         (VolumeFacts::new(id, xfs), Some(FilesystemKind::Xfs)),
         (VolumeFacts::new(id, none).context("filesystem", "xfs"), Some(FilesystemKind::Xfs)),
-        (VolumeFacts::new(id, none).context("filesystem", "nonsense"), Some(FilesystemKind::Ext4)),
+        (VolumeFacts::new(id, none).context("layout", "1").context("of a later version", "1"), Some(FilesystemKind::Ext4)),
         (VolumeFacts::new(id, Capability::block()), None),
     ] {
         let plan = attach(&facts).unwrap();
         assert_eq!((&plan.source, plan.content), (&Source::file("volumes", id), Content::Blank));
         assert_eq!(kind(plan), want, "{facts:?}");
+    }
+    for (key, value) in [("layout", "2"), ("layout", ""), ("filesystem", "btrfs")] {
+        let refusal = attach(&VolumeFacts::new(id, none).context(key, value)).unwrap_err();
+        assert!(matches!(&refusal, Refusal::Precondition(words) if words.contains(key) && words.contains("update")), "{refusal:?}");
     }
     for bad in ["", "../etc", "vol-", "vol-0123456789ABCDEF0123456789abcdef", "vol-0123456789abcdef0123456789abcdef0"] {
         assert_eq!(code(&attach(&VolumeFacts::new(bad, none))), "NOT_FOUND", "{bad:?}");

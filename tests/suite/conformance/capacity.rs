@@ -19,7 +19,11 @@ fn here_alone() -> Daemon {
 
 #[test]
 fn plugin_room_is_what_the_folder_has_and_none_elsewhere() {
-    let daemon = here_alone();
+    room(&here_alone());
+}
+
+/// Of a daemon whose volumes are on `node-1` alone.
+pub(super) fn room(daemon: &Daemon) {
     let row = row("GetCapacity/topology");
     let ask = |topology, capabilities| GetCapacityRequest { accessible_topology: topology, volume_capabilities: capabilities, ..Default::default() };
     let room = row.answers(daemon.get_capacity(ask(None, Vec::new())));
@@ -38,10 +42,14 @@ fn plugin_room_is_what_the_folder_has_and_none_elsewhere() {
 
 #[test]
 fn plugin_a_volume_of_one_node_is_made_where_the_topology_allows_it() {
-    let daemon = here_alone();
+    reach(&here_alone());
+}
+
+/// Of a daemon whose volumes are on `node-1` alone.
+pub(super) fn reach(daemon: &Daemon) {
     let info = row("NodeGetInfo/idempotent").answers(daemon.node_get_info(NodeGetInfoRequest {}));
-    assert_eq!((info.node_id.as_str(), info.accessible_topology.as_ref()), ("node-1", Some(&place("node-1"))));
-    assert_eq!(daemon.node_get_info(NodeGetInfoRequest {}).unwrap(), info);
+    let is_this_node = info.node_id == "node-1" && info.accessible_topology == Some(place("node-1"));
+    row("NodeGetInfo/idempotent").holds(is_this_node && daemon.node_get_info(NodeGetInfoRequest {}).unwrap() == info, "it is this node, and stays it");
     let create = |name: &str, requisite: Vec<Topology>| {
         let topology = Some(TopologyRequirement { preferred: requisite.clone(), requisite });
         daemon.create_volume(but(Volume::create_request(name, &mount(Mode::SingleNodeWriter), 16), |m| m.accessibility_requirements = topology))

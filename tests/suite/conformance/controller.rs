@@ -9,7 +9,11 @@ use windlass_csi::v1::{CapacityRange, ControllerGetCapabilitiesRequest, Validate
 
 #[test]
 fn plugin_the_same_name_again_is_the_same_volume_and_another_wish_is_refused() {
-    let daemon = Daemon::start();
+    the_same_name(&Daemon::start());
+}
+
+/// What the same name gets.
+pub(super) fn the_same_name(daemon: &Daemon) {
     let create = || Volume::create_request("twice", &mount(Mode::SingleNodeWriter), 64);
     let same = row("CreateVolume/idempotent");
     let first = same.answers(daemon.create_volume(create()));
@@ -46,7 +50,11 @@ fn plugin_the_same_name_again_is_the_same_volume_and_another_wish_is_refused() {
 
 #[test]
 fn plugin_a_size_that_cannot_be_had_is_out_of_range_and_one_that_can_is_exact() {
-    let daemon = Daemon::with(Setup { driver: "[config]\nmax_bytes = \"1073741824\"".to_owned(), ..Setup::default() });
+    sizes(&Daemon::with(Setup { driver: "[config]\nmax_bytes = \"1073741824\"".to_owned(), ..Setup::default() }));
+}
+
+/// Of a daemon whose volumes have a GiB at the most.
+pub(super) fn sizes(daemon: &Daemon) {
     let create = |name: &str, required_bytes, limit_bytes| {
         let range = Some(CapacityRange { required_bytes, limit_bytes });
         daemon.create_volume(but(Volume::create_request(name, &mount(Mode::SingleNodeWriter), 1), |m| m.capacity_range = range))
@@ -63,20 +71,24 @@ fn plugin_a_size_that_cannot_be_had_is_out_of_range_and_one_that_can_is_exact() 
 
 #[test]
 fn loop_a_volume_in_use_is_not_deleted_and_a_deleted_one_can_be_deleted_again() {
-    let daemon = Daemon::start();
-    let volume = Volume::create(&daemon, "delete", mount(Mode::SingleNodeWriter), 16).unwrap();
+    deletes(&Daemon::start());
+}
+
+/// What is deleted, and when.
+pub(super) fn deletes(daemon: &Daemon) {
+    let volume = Volume::create(daemon, "delete", mount(Mode::SingleNodeWriter), 16).unwrap();
     let file = daemon.path("volumes").join(volume.id());
-    volume.stage(&daemon).unwrap();
-    row("DeleteVolume/FAILED_PRECONDITION").refuses(volume.delete(&daemon), "staged");
-    volume.publish(&daemon, 0).unwrap();
+    volume.stage(daemon).unwrap();
+    row("DeleteVolume/FAILED_PRECONDITION").refuses(volume.delete(daemon), "staged");
+    volume.publish(daemon, 0).unwrap();
     std::fs::write(format!("{}/data", volume.target(0)), b"data").unwrap();
-    row("DeleteVolume/FAILED_PRECONDITION").refuses(volume.delete(&daemon), "staged");
+    row("DeleteVolume/FAILED_PRECONDITION").refuses(volume.delete(daemon), "staged");
     assert_eq!(std::fs::read(format!("{}/data", volume.target(0))).unwrap(), b"data", "the volume was not altered");
-    volume.unpublish(&daemon, 0).unwrap();
-    volume.unstage(&daemon).unwrap();
+    volume.unpublish(daemon, 0).unwrap();
+    volume.unstage(daemon).unwrap();
     assert!(file.exists());
     for _ in 0..10 {
-        row("DeleteVolume/idempotent").answers(volume.delete(&daemon));
+        row("DeleteVolume/idempotent").answers(volume.delete(daemon));
         assert!(!file.exists());
     }
     daemon.assert_nothing_left();
@@ -84,8 +96,12 @@ fn loop_a_volume_in_use_is_not_deleted_and_a_deleted_one_can_be_deleted_again() 
 
 #[test]
 fn plugin_what_is_confirmed_is_what_was_asked_and_all_of_it() {
-    let daemon = Daemon::start();
-    let made = Volume::create(&daemon, "validate", mount_as("ext4", Mode::SingleNodeWriter, &[]), 16).unwrap();
+    confirms(&Daemon::start());
+}
+
+/// What is confirmed.
+pub(super) fn confirms(daemon: &Daemon) {
+    let made = Volume::create(daemon, "validate", mount_as("ext4", Mode::SingleNodeWriter, &[]), 16).unwrap();
     let ask = |capabilities: Vec<_>| ValidateVolumeCapabilitiesRequest {
         volume_id: made.id(),
         volume_context: made.volume.volume_context.clone(),

@@ -1,19 +1,13 @@
 //! Growing, at the controller and on the node: what really grows, what cannot, and what a stage grows by itself.
 
 use super::{filesystem_size, is_mounted, row};
+use harness::process::may_resize_ext4;
 use harness::{Daemon, Setup, Volume, block, mount, mount_as};
 use tonic::Status;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
 use windlass_csi::v1::{CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, NodeExpandVolumeRequest};
 
 const MIB: i64 = 1 << 20;
-
-/// CAP_SYS_RESOURCE of the tests, and so of the daemon that they start.
-fn may_resize_ext4() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
-    u64::from_str_radix(effective, 16).unwrap() & (1 << 24) != 0
-}
 
 fn range(required_bytes: i64, limit_bytes: i64) -> Option<CapacityRange> {
     Some(CapacityRange { required_bytes, limit_bytes })

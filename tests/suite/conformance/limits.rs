@@ -60,7 +60,11 @@ fn plugin_a_reason_that_is_long_is_cut_to_what_a_message_may_hold() {
 
 #[test]
 fn plugin_a_node_has_an_id_of_256_bytes_at_most() {
-    let daemon = Daemon::start();
+    node(&Daemon::start());
+}
+
+/// Who the node is.
+pub(super) fn node(daemon: &Daemon) {
     let info = row("NodeGetInfo/limits").answers(daemon.node_get_info(NodeGetInfoRequest {}));
     row("NodeGetInfo/limits").holds((1..=256).contains(&info.node_id.len()) && info.max_volumes_per_node >= 0, "the limits of node_id and the number");
 }

@@ -5,7 +5,9 @@ use harness::{Daemon, Volume, block, devices_beneath, mount, mount_as, mounts_be
 use std::sync::Barrier;
 use tonic::Status;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
-use windlass_csi::v1::{CapacityRange, ControllerExpandVolumeRequest, NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, VolumeCapability};
+use windlass_csi::v1::{
+    CapacityRange, ControllerExpandVolumeRequest, NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, ValidateVolumeCapabilitiesRequest, VolumeCapability,
+};
 
 fn ten_times<T: PartialEq + std::fmt::Debug>(id: &'static str, call: impl Fn() -> Result<T, Status>) {
     let first = row(id).answers(call());
@@ -19,6 +21,10 @@ fn check(name: &str, capability: VolumeCapability, mib: i64) {
     let request = Volume::create_request(name, &capability, mib);
     ten_times("CreateVolume/idempotent", || daemon.create_volume(request.clone()));
     let volume = Volume::create(&daemon, name, capability, mib).unwrap();
+    ten_times("ValidateVolumeCapabilities/idempotent", || {
+        let volume_capabilities = vec![volume.capability.clone()];
+        daemon.validate_volume_capabilities(ValidateVolumeCapabilitiesRequest { volume_id: volume.id(), volume_capabilities, ..Default::default() })
+    });
     let range = Some(CapacityRange { required_bytes: mib << 20, limit_bytes: mib << 20 });
     ten_times("ControllerExpandVolume/idempotent", || {
         daemon.controller_expand_volume(ControllerExpandVolumeRequest { volume_id: volume.id(), capacity_range: range, ..Default::default() })

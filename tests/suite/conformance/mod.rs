@@ -7,11 +7,15 @@ mod authority;
 mod capacity;
 mod contents;
 mod controller;
+mod controls;
+mod crowds;
+mod everywhere;
 mod expand;
 mod garbled;
 mod identity;
 mod limits;
 mod many;
+mod matrix;
 mod order;
 mod paging;
 mod paths;
@@ -22,7 +26,7 @@ mod stage;
 mod stats;
 mod tidy;
 
-use harness::Daemon;
+use harness::{Endpoint, rows};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tonic::{Code, Status};
@@ -61,18 +65,22 @@ impl Row {
         assert_eq!(status.code(), self.code(), "{} ({says}): {}", self.0, status.message());
         check_form(&status);
         assert!(status.message().contains(says), "{}: {:?} does not say {says:?}", self.0, status.message());
+        rows::note(self.0);
     }
 
     /// The call was answered.
     #[track_caller]
     fn answers<T>(&self, answer: Result<T, Status>) -> T {
-        answer.unwrap_or_else(|status| panic!("{}: {:?}: {}", self.0, status.code(), status.message()))
+        let answer = answer.unwrap_or_else(|status| panic!("{}: {:?}: {}", self.0, status.code(), status.message()));
+        rows::note(self.0);
+        answer
     }
 
     /// What the row promises is so.
     #[track_caller]
     fn holds(&self, is_so: bool, what: &str) {
         assert!(is_so, "{}: {what}", self.0);
+        rows::note(self.0);
     }
 }
 
@@ -92,7 +100,7 @@ fn but<T>(mut message: T, change: impl FnOnce(&mut T)) -> T {
 }
 
 /// Makes a call that is known by name only.
-fn call(daemon: &Daemon, rpc: &str, request: &str) -> Result<Message, Status> {
+fn call(daemon: &Endpoint, rpc: &str, request: &str) -> Result<Message, Status> {
     let request = json::request(rpc, request).expect("a request");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

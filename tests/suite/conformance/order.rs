@@ -14,9 +14,13 @@ fn ids(deleted: String) -> Vec<String> {
 
 #[test]
 fn loop_an_id_of_nothing_is_not_found_where_a_volume_is_needed_and_fine_where_it_is_to_go() {
-    let daemon = Daemon::start();
-    let volume = Volume::create(&daemon, "order", mount(Mode::SingleNodeWriter), 16).unwrap();
-    volume.delete(&daemon).unwrap();
+    ids_of_nothing(&Daemon::start());
+}
+
+/// What is said of no volume.
+pub(super) fn ids_of_nothing(daemon: &Daemon) {
+    let volume = Volume::create(daemon, "order", mount(Mode::SingleNodeWriter), 16).unwrap();
+    volume.delete(daemon).unwrap();
     let range = Some(CapacityRange { required_bytes: 1 << 20, limit_bytes: 0 });
     for id in ids(volume.id()) {
         let volume = but(volume.clone(), |v| v.volume.volume_id.clone_from(&id));
@@ -25,15 +29,15 @@ fn loop_an_id_of_nothing_is_not_found_where_a_volume_is_needed_and_fine_where_it
         row("ValidateVolumeCapabilities/NOT_FOUND").refuses(daemon.validate_volume_capabilities(validate), "volume");
         let expand = ControllerExpandVolumeRequest { volume_id: id.clone(), capacity_range: range, ..Default::default() };
         row("ControllerExpandVolume/NOT_FOUND").refuses(daemon.controller_expand_volume(expand), "volume");
-        row("NodeStageVolume/NOT_FOUND").refuses(volume.stage(&daemon), "volume");
-        row("NodePublishVolume/NOT_FOUND").refuses(volume.publish(&daemon, 0), "volume");
+        row("NodeStageVolume/NOT_FOUND").refuses(volume.stage(daemon), "volume");
+        row("NodePublishVolume/NOT_FOUND").refuses(volume.publish(daemon, 0), "volume");
         let stats = NodeGetVolumeStatsRequest { volume_id: id.clone(), volume_path: volume.target(0), ..Default::default() };
         row("NodeGetVolumeStats/NOT_FOUND").refuses(daemon.node_get_volume_stats(stats), "volume");
         let expand = NodeExpandVolumeRequest { volume_id: id.clone(), volume_path: volume.target(0), ..Default::default() };
         row("NodeExpandVolume/NOT_FOUND").refuses(daemon.node_expand_volume(expand), "volume");
-        row("DeleteVolume/unknown").answers(volume.delete(&daemon));
-        row("NodeUnstageVolume/unknown").answers(volume.unstage(&daemon));
-        row("NodeUnpublishVolume/unknown").answers(volume.unpublish(&daemon, 0));
+        row("DeleteVolume/unknown").answers(volume.delete(daemon));
+        row("NodeUnstageVolume/unknown").answers(volume.unstage(daemon));
+        row("NodeUnpublishVolume/unknown").answers(volume.unpublish(daemon, 0));
     }
     daemon.assert_nothing_left();
 }

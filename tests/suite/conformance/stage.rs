@@ -7,9 +7,13 @@ use windlass_csi::v1::volume_capability::access_mode::Mode;
 
 #[test]
 fn loop_a_second_stage_is_the_same_or_refused() {
-    let daemon = Daemon::start();
-    let volume = Volume::create(&daemon, "again", mount(Mode::SingleNodeWriter), 16).unwrap();
-    volume.stage(&daemon).unwrap();
+    second_stage(&Daemon::start());
+}
+
+/// What a second stage gets.
+pub(super) fn second_stage(daemon: &Daemon) {
+    let volume = Volume::create(daemon, "again", mount(Mode::SingleNodeWriter), 16).unwrap();
+    volume.stage(daemon).unwrap();
     let others = [
         block(Mode::SingleNodeWriter),
         mount_as("xfs", Mode::SingleNodeWriter, &[]),
@@ -18,18 +22,18 @@ fn loop_a_second_stage_is_the_same_or_refused() {
         mount(Mode::SingleNodeMultiWriter),
     ];
     for capability in others {
-        row("NodeStageVolume/ALREADY_EXISTS").refuses(but(volume.clone(), |v| v.capability = capability).stage(&daemon), "staged");
+        row("NodeStageVolume/ALREADY_EXISTS").refuses(but(volume.clone(), |v| v.capability = capability).stage(daemon), "staged");
     }
     let elsewhere = but(volume.clone(), |v| v.staging = daemon.text("kubelet/elsewhere"));
     std::fs::create_dir(&elsewhere.staging).unwrap();
-    row("NodeStageVolume/ALREADY_EXISTS").refuses(elsewhere.stage(&daemon), "staged");
+    row("NodeStageVolume/ALREADY_EXISTS").refuses(elsewhere.stage(daemon), "staged");
     assert!(!is_mounted(&elsewhere.staging));
     // Secrets and kubelet's keys of a pod are no part of what is compared.
     let secrets = but(volume.stage_request(), |m| m.secrets = [("key".to_owned(), "other".to_owned())].into());
     row("NodeStageVolume/idempotent").answers(daemon.node_stage_volume(secrets));
-    row("NodeUnstageVolume/elsewhere").answers(elsewhere.unstage(&daemon));
+    row("NodeUnstageVolume/elsewhere").answers(elsewhere.unstage(daemon));
     assert!(is_mounted(&volume.staging), "it is staged where it was");
-    volume.unstage(&daemon).unwrap();
+    volume.unstage(daemon).unwrap();
     daemon.assert_nothing_left();
 }
 
@@ -55,12 +59,11 @@ fn loop_a_volume_is_not_staged_as_what_it_is_not() {
     daemon.assert_nothing_left();
 }
 
-fn check_flags(name: &str, filesystem: &str, mib: i64) {
-    let daemon = Daemon::start();
+fn check_flags(daemon: &Daemon, name: &str, filesystem: &str, mib: i64) {
     let flags = ["noatime,nosuid", "nodev", "noexec", "sync", "rw", "defaults", "_netdev"];
-    let volume = Volume::create(&daemon, name, mount_as(filesystem, Mode::SingleNodeWriter, &flags), mib).unwrap();
-    volume.stage(&daemon).unwrap();
-    volume.publish(&daemon, 0).unwrap();
+    let volume = Volume::create(daemon, name, mount_as(filesystem, Mode::SingleNodeWriter, &flags), mib).unwrap();
+    volume.stage(daemon).unwrap();
+    volume.publish(daemon, 0).unwrap();
     for path in [&volume.staging, &volume.target(0)] {
         let (mount, superblock) = mount_options(path).unwrap();
         let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
@@ -70,19 +73,24 @@ fn check_flags(name: &str, filesystem: &str, mib: i64) {
         row("NodeStageVolume/mount-flags").holds(has(&superblock, "sync"), &superblock);
         assert_eq!(has(&superblock, "nouuid"), filesystem == "xfs", "{superblock}");
     }
-    volume.unpublish(&daemon, 0).unwrap();
-    volume.unstage(&daemon).unwrap();
+    volume.unpublish(daemon, 0).unwrap();
+    volume.unstage(daemon).unwrap();
     daemon.assert_nothing_left();
 }
 
 #[test]
 fn loop_mount_flags_are_seen_in_mountinfo_for_ext4() {
-    check_flags("flags-ext4", "ext4", 16);
+    flags(&Daemon::start());
+}
+
+/// What becomes of mount flags.
+pub(super) fn flags(daemon: &Daemon) {
+    check_flags(daemon, "flags-ext4", "ext4", 16);
 }
 
 #[test]
 fn loop_mount_flags_are_seen_in_mountinfo_for_xfs() {
-    check_flags("flags-xfs", "xfs", 300);
+    check_flags(&Daemon::start(), "flags-xfs", "xfs", 300);
 }
 
 /// Where the kernel has SELinux the label is on the mount; where it has not, the wish is refused and not ignored.

@@ -17,12 +17,16 @@ fn of(answer: &NodeGetVolumeStatsResponse, unit: Unit) -> Option<&VolumeUsage> {
 
 #[test]
 fn loop_a_file_system_tells_bytes_and_inodes() {
-    let daemon = Daemon::start();
-    let volume = Volume::create(&daemon, "stats", mount(Mode::SingleNodeWriter), 64).unwrap();
-    volume.stage(&daemon).unwrap();
-    volume.publish(&daemon, 0).unwrap();
+    usage(&Daemon::start());
+}
+
+/// How full a file system is.
+pub(super) fn usage(daemon: &Daemon) {
+    let volume = Volume::create(daemon, "stats", mount(Mode::SingleNodeWriter), 64).unwrap();
+    volume.stage(daemon).unwrap();
+    volume.publish(daemon, 0).unwrap();
     let stats = row("NodeGetVolumeStats/usage");
-    let before = stats.answers(ask(&daemon, &volume, &volume.target(0)));
+    let before = stats.answers(ask(daemon, &volume, &volume.target(0)));
     let (bytes, inodes) = (of(&before, Unit::Bytes).unwrap(), of(&before, Unit::Inodes).unwrap());
     stats.holds(bytes.total > 40 << 20 && bytes.total <= 64 << 20 && bytes.available <= bytes.total - bytes.used, "bytes add up");
     stats.holds(inodes.total > 0 && inodes.used + inodes.available == inodes.total, "inodes add up");
@@ -31,18 +35,18 @@ fn loop_a_file_system_tells_bytes_and_inodes() {
     file.sync_all().unwrap();
     drop(file);
     for path in [volume.target(0), volume.staging.clone()] {
-        let after = stats.answers(ask(&daemon, &volume, &path));
+        let after = stats.answers(ask(daemon, &volume, &path));
         stats.holds(of(&after, Unit::Bytes).unwrap().used >= bytes.used + (8 << 20), "what was written is counted");
         stats.holds(of(&after, Unit::Inodes).unwrap().used == inodes.used + 1, "and its inode");
     }
     let absent = row("NodeGetVolumeStats/NOT_FOUND/2");
     std::fs::create_dir(volume.target(1)).unwrap();
-    absent.refuses(ask(&daemon, &volume, &volume.target(1)), "volume_path");
-    absent.refuses(ask(&daemon, &volume, &volume.target(2)), "volume_path");
-    volume.unpublish(&daemon, 0).unwrap();
-    absent.refuses(ask(&daemon, &volume, &volume.target(0)), "volume_path");
-    volume.unstage(&daemon).unwrap();
-    row("NodeGetVolumeStats/NOT_FOUND").refuses(ask(&daemon, &volume, &volume.target(0)), "volume");
+    absent.refuses(ask(daemon, &volume, &volume.target(1)), "volume_path");
+    absent.refuses(ask(daemon, &volume, &volume.target(2)), "volume_path");
+    volume.unpublish(daemon, 0).unwrap();
+    absent.refuses(ask(daemon, &volume, &volume.target(0)), "volume_path");
+    volume.unstage(daemon).unwrap();
+    row("NodeGetVolumeStats/NOT_FOUND").refuses(ask(daemon, &volume, &volume.target(0)), "volume");
     daemon.assert_nothing_left();
 }
 

@@ -2,19 +2,13 @@
 
 use harness::bench::{Bench, bench};
 use harness::rbd::{self, RbdVolume};
+use harness::rows::{answered, holds, refused};
 use harness::vm::GuestDaemon;
 use harness::{Endpoint, mount};
 use std::collections::BTreeMap;
 use tonic::{Code, Status};
 use windlass_csi::v1;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
-
-#[track_caller]
-fn refused<T: std::fmt::Debug>(row: &str, answer: Result<T, Status>, code: Code, says: &str) {
-    let status = answer.unwrap_err();
-    assert_eq!(status.code(), code, "{row}: {status}");
-    assert!(status.message().contains(says) && status.details().is_empty(), "{row}: {status}");
-}
 
 fn unpublish(driver: &Endpoint, volume: &str, node: &str, secrets: &BTreeMap<String, String>) -> Result<(), Status> {
     let request = v1::ControllerUnpublishVolumeRequest { volume_id: volume.to_owned(), node_id: node.to_owned(), secrets: secrets.clone() };
@@ -45,7 +39,7 @@ fn vm_rbd_publishing_keeps_to_its_rows() {
     let (place, _) = id.split_at(id.len() - 36);
     for gone in ["nothing".to_owned(), format!("{place}00000000-0000-4000-8000-000000000000")] {
         refused("ControllerPublishVolume/NOT_FOUND", publish(&|request| request.volume_id = gone.clone()), Code::NotFound, "");
-        unpublish(&driver, &gone, &node, &volume.secrets).expect("ControllerUnpublishVolume/unknown");
+        answered("ControllerUnpublishVolume/unknown", unpublish(&driver, &gone, &node, &volume.secrets));
     }
     refused("ControllerPublishVolume/NOT_FOUND/2", publish(&|request| request.node_id = "somebody".into()), Code::NotFound, "somebody");
     refused("ControllerUnpublishVolume/NOT_FOUND/2", unpublish(&driver, &volume.volume.id(), "somebody", &volume.secrets), Code::NotFound, "somebody");
@@ -60,7 +54,7 @@ fn vm_rbd_publishing_keeps_to_its_rows() {
 
     let first = publish(&|_| {}).unwrap().publish_context;
     let again = publish(&|_| {}).unwrap().publish_context;
-    assert_eq!(first["windlass.io/image"], again["windlass.io/image"], "ControllerPublishVolume/idempotent");
+    holds("ControllerPublishVolume/idempotent", first["windlass.io/image"] == again["windlass.io/image"]);
     assert_ne!(first["windlass.io/never-written"], again["windlass.io/never-written"], "a proof is another with each claim");
     let as_reading = |request: &mut v1::ControllerPublishVolumeRequest| request.volume_capability = Some(mount(Mode::SingleNodeReaderOnly));
     refused("ControllerPublishVolume/ALREADY_EXISTS", publish(&as_reading), Code::AlreadyExists, "node1");
@@ -68,25 +62,25 @@ fn vm_rbd_publishing_keeps_to_its_rows() {
     refused("ControllerPublishVolume/FAILED_PRECONDITION", publish(&elsewhere), Code::FailedPrecondition, "node1");
 
     // From a node that does not have it, from the one that has it, and again; then from all.
-    for node in ["node9/10.87.0.9", &node, &node] {
-        unpublish(&driver, &volume.volume.id(), node, &volume.secrets).expect("ControllerUnpublishVolume/idempotent");
+    for node in std::iter::once("node9/10.87.0.9").chain(std::iter::repeat_n(node.as_str(), 10)) {
+        answered("ControllerUnpublishVolume/idempotent", unpublish(&driver, &volume.volume.id(), node, &volume.secrets));
     }
     publish(&elsewhere).unwrap();
-    unpublish(&driver, &volume.volume.id(), "", &volume.secrets).expect("ControllerUnpublishVolume/all-nodes");
+    answered("ControllerUnpublishVolume/all-nodes", unpublish(&driver, &volume.volume.id(), "", &volume.secrets));
     volume.attach(&driver, &node).unwrap();
 
     // Sixty-four at once are one.
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..64).map(|_| scope.spawn(|| driver.controller_publish_volume(volume.attach_request(&node)))).collect();
-        let answers: Vec<_> = calls.into_iter().map(|call| call.join().expect("no panic").expect("ControllerPublishVolume/concurrent")).collect();
+        let answers: Vec<_> = calls.into_iter().map(|call| answered("ControllerPublishVolume/concurrent", call.join().expect("no panic"))).collect();
         assert!(answers.iter().all(|answer| answer.publish_context["windlass.io/image"] == first["windlass.io/image"]));
     });
     // Nothing shows the key.
     let key = cluster.admin_key();
-    assert!(!daemon.log().contains(key), "ControllerPublishVolume/secrets: the log holds the key");
+    holds("ControllerPublishVolume/secrets", !daemon.log().contains(key));
     assert!(!daemon.status().to_string().contains(key));
     let files = node1.shell(&format!("grep -rl '{key}' /run/rows /var/lib/windlass/rows 2>/dev/null || true"));
-    assert_eq!(files.trim(), "", "ControllerPublishVolume/secrets");
+    assert_eq!(files.trim(), "");
     volume.detach(&driver, &node).unwrap();
     volume.delete(&driver).unwrap();
 }

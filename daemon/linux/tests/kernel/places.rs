@@ -41,6 +41,29 @@ fn loop_a_foreign_mount_is_neither_covered_nor_taken_away() {
     volume.gone(lease, &[(&staging, None)]);
 }
 
+/// A node's file is made in a plain folder: in one that is another volume it would be made, and taken away, in somebody's data.
+#[test]
+fn loop_a_node_is_neither_made_nor_taken_away_in_a_folder_that_is_another_volume() {
+    let bench = Bench::new();
+    let (volume, other) = (bench.volume("volume", 64 * MIB), bench.volume("other", 64 * MIB));
+    let staging = bench.folder("staging");
+    let mut lease = volume.lease();
+    volume.staged(&mut lease, Ext4, &staging);
+    let node = staging.join("device");
+    let mut second = other.lease();
+    other.attached(&mut second, Writable::ReadWrite);
+    assert_eq!(reason(second.apply(&place_node(&node))), Reason::ForeignMount);
+    assert!(!bench.at(&node).exists());
+    // What its user calls so is the user's.
+    for content in ["", "data"] {
+        fs::write(bench.at(&node), content).unwrap();
+        assert_eq!(second.undo(&other.unmount(&node, Some(TargetKind::File))), Ok(Outcome::Already));
+        assert_eq!(fs::read_to_string(bench.at(&node)).unwrap(), content);
+    }
+    other.gone(second, &[]);
+    volume.gone(lease, &[(&staging, None)]);
+}
+
 #[test]
 fn loop_a_foreign_mount_over_ours_is_reported_and_ours_goes_when_it_is_gone() {
     let bench = Bench::new();
