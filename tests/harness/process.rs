@@ -29,3 +29,9 @@ pub fn status_field(pid: i32, field: &str) -> String {
 pub fn is_alive(pid: i32) -> bool {
     status_field(pid, "State").chars().next().is_some_and(|state| state != 'Z' && state != 'X')
 }
+
+/// Has this process, and so each daemon that it starts, CAP_SYS_RESOURCE, without which a mounted ext4 is not grown?
+pub fn may_resize_ext4() -> bool {
+    let effective = status_field(std::process::id() as i32, "CapEff");
+    u64::from_str_radix(&effective, 16).expect("a mask of capabilities") & (1 << 24) != 0
+}
