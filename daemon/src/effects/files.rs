@@ -10,6 +10,7 @@ mod copy;
 
 use super::refuse;
 use alone::Copied;
+use copy::Turns;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, stat};
@@ -43,6 +44,7 @@ pub(super) struct Folder {
     fd: OwnedFd,
     identity: (u64, u64),
     copied: Copied,
+    turns: Turns,
 }
 
 /// Why a folder that was opened is not to be used.
@@ -61,7 +63,7 @@ impl Folder {
     pub(super) fn open(path: &str) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(Path::new(path), flags, Mode::empty())?;
-        Ok(Self { path: path.into(), identity: identity(&fstat(&fd)?), fd, copied: Copied::default() })
+        Ok(Self { path: path.into(), identity: identity(&fstat(&fd)?), fd, copied: Copied::default(), turns: Turns::default() })
     }
 
     /// Is what was opened still what the path leads to?

@@ -74,8 +74,7 @@ fn serve(mut socket: UnixStream) -> anyhow::Result<()> {
             Request::Key { .. } => anyhow::bail!("{KEYS} keys wait for their effects: the daemon sends what it may not send"),
             Request::Do { id, deed: deed @ Deed::Files(FilesVerb::Copy { .. }) } => {
                 let work = Work { id, deed, key: None };
-                let end = End(Some(socket.try_clone()?));
-                if let Err(refused) = copy(&room, &writer, &copies, work, end) {
+                if let Err(refused) = copy(&room, &writer, &copies, work, socket.try_clone()?) {
                     answer(&mut writer.lock().unwrap_or_else(PoisonError::into_inner), Reply { id, result: Err(refused) })?;
                 }
             }
@@ -86,10 +85,11 @@ fn serve(mut socket: UnixStream) -> anyhow::Result<()> {
 }
 
 /// Has a copy made on a thread of its own, if there is room for one.
-fn copy(room: &Arc<Room>, writer: &Arc<Mutex<UnixStream>>, copies: &Arc<AtomicUsize>, work: Work, end: End) -> Result<(), EffectError> {
+fn copy(room: &Arc<Room>, writer: &Arc<Mutex<UnixStream>>, copies: &Arc<AtomicUsize>, work: Work, socket: UnixStream) -> Result<(), EffectError> {
     let place = Place::take(copies).ok_or_else(|| refuse(RefusalKind::Unavailable, format!("{COPIES} copies are made in the folder already; ask again")))?;
     let (room, writer) = (room.clone(), writer.clone());
     let run = move || {
+        let end = End(Some(socket));
         let done = one(&room, &writer, work, || drop(place));
         if let Err(error) = done {
             tracing::error!(error = &error as &dyn std::error::Error, "the effects process ends");
@@ -235,6 +235,29 @@ mod tests {
         answer(&mut ours, Reply { id: 7, result: Ok(EffectAnswer::File(Some(file))) }).unwrap();
         let reply: Reply = frame::read(&mut theirs, 4096).unwrap();
         assert_eq!((reply.id, reply.result.unwrap_err().kind), (7, RefusalKind::OutOfRange));
+    }
+
+    #[test]
+    fn copies_have_threads_of_their_own_and_not_more_than_so_many() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        std::fs::write(dir.path().join("a"), "content").unwrap();
+        let room = Arc::new(Room::Folder(Folder::open(dir.path().to_str().unwrap()).unwrap()));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (writer, copies) = (Arc::new(Mutex::new(ours.try_clone().unwrap())), Arc::new(AtomicUsize::new(0)));
+        let ask = |id| {
+            let verb = FilesVerb::Copy { name: "a".into(), to: "b".into(), size: 0, properties: Default::default() };
+            copy(&room, &writer, &copies, Work { id, deed: Deed::Files(verb), key: None }, ours.try_clone().unwrap())
+        };
+        let places: Vec<Place> = (0..COPIES).map(|_| Place::take(&copies).unwrap()).collect();
+        assert_eq!(ask(1).unwrap_err().kind, RefusalKind::Unavailable);
+        drop(places);
+        // One after the other: a thread that is done leaves its place, and the process goes on.
+        for id in 2..=COPIES as u64 + 2 {
+            ask(id).unwrap();
+            let reply: Reply = frame::read(&mut theirs, 4096).unwrap();
+            assert!(reply.id == id && reply.result.is_ok(), "{reply:?}");
+        }
+        assert_eq!(copies.load(Ordering::SeqCst), 0);
     }
 
     #[test]

@@ -9,10 +9,48 @@ use crate::effects::refuse;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 use windlass_linux::CopyError;
 use windlass_plan::effect::{EffectAnswer, EffectError};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::request::Context;
+
+/// Copies of bytes that are made at once in a folder. Each holds a place of its driver's plugin for as long as the disk takes, of which there
+/// are four unless the operator says otherwise: two are left for those who make, delete and stage volumes meanwhile.
+const AT_ONCE: usize = 2;
+
+/// How long one waits for its turn, before the caller is told to ask again.
+const TURN: Duration = Duration::from_secs(1);
+
+/// The copies of bytes that are being made.
+#[derive(Default)]
+pub(super) struct Turns {
+    taken: Mutex<usize>,
+    given_back: Condvar,
+}
+
+struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn take(&self) -> Result<Turn<'_>, EffectError> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |taken: &mut usize| *taken >= AT_ONCE;
+        let (mut taken, waited) = self.given_back.wait_timeout_while(taken, TURN, is_full).unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return Err(refuse(RefusalKind::Unavailable, format!("{AT_ONCE} volumes of the folder are being copied already; ask again")));
+        }
+        *taken += 1;
+        Ok(Turn(self))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.given_back.notify_one();
+    }
+}
 
 impl Folder {
     /// Makes the copy, or finds it. A death at any moment leaves nothing: until it is whole it has no name.
@@ -50,6 +88,7 @@ impl Folder {
     }
 
     fn copy_bytes(&self, name: &str, copy: &File, more: u64) -> Result<(), EffectError> {
+        let _turn = self.turns.take()?;
         let source = self.alone(name)?;
         let allocated = source.file().metadata().map_err(|error| failed("look at a file", error))?.blocks().saturating_mul(512);
         self.refuse_more_than_there_is(allocated.saturating_add(more))?;
@@ -75,7 +114,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::fs::{FileExt, OpenOptionsExt};
     use std::path::Path;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
     use windlass_plan::effect::FilesVerb;
 
     const MIB: usize = 1 << 20;
@@ -199,23 +238,35 @@ mod tests {
     fn sixteen_copies_of_one_file_at_once_are_all_whole() {
         let (dir, folder) = folder();
         let whole = holey(&dir.path().join("a"));
+        // Who has no turn in time asks again.
+        let insist = |to: &str| loop {
+            match copy(&folder, "a", to, 1) {
+                Err(refused) if refused.kind == RefusalKind::Unavailable && refused.message.contains("ask again") => {}
+                made => return made,
+            }
+        };
         std::thread::scope(|scope| {
-            let copies: Vec<_> = (0..16)
-                .map(|n| {
-                    (
-                        n,
-                        scope.spawn({
-                            let folder = &folder;
-                            move || copy(folder, "a", &format!("b{n}"), 1)
-                        }),
-                    )
-                })
-                .collect();
+            let copies: Vec<_> = (0..16).map(|n| (n, scope.spawn(move || insist(&format!("b{n}"))))).collect();
             for (n, made) in copies {
                 assert!(matches!(made.join().unwrap(), Ok(EffectAnswer::Created { is_new: true, .. })));
                 assert!(std::fs::read(dir.path().join(format!("b{n}"))).unwrap() == whole);
             }
         });
+    }
+
+    #[test]
+    fn no_more_than_two_copies_of_bytes_are_made_at_once() {
+        let (dir, folder) = folder();
+        holey(&dir.path().join("a"));
+        let turns = [folder.turns.take().unwrap(), folder.turns.take().unwrap()];
+        let refused = copy(&folder, "a", "b", 1).unwrap_err();
+        assert!(refused.kind == RefusalKind::Unavailable && refused.message.contains("ask again"), "{refused}");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| copy(&folder, "a", "b", 1));
+            drop(turns);
+            waits.join().unwrap().unwrap();
+        });
+        assert_eq!(names(&dir), ["a", "b"]);
     }
 
     #[test]
