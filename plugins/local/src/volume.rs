@@ -99,7 +99,7 @@ pub(crate) fn check_same(file: &File, facts: &CreateFacts, wishes: &Wishes) -> R
     }
     if source(file) != facts.source {
         let said = |source: Option<&str>| source.map_or("nothing".to_owned(), |id| format!("{:?}", id.chars().take(64).collect::<String>()));
-        let asked = facts.source.as_ref().map(|source| id_of(source));
+        let asked = facts.source.as_ref().map(id_of);
         return differs(format!("it was made from {}, not from {}", said(file.properties.get(SOURCE)), said(asked)));
     }
     let made = wishes.properties();
