@@ -124,7 +124,8 @@ impl Served {
     /// ControllerGetCapabilities.
     pub(crate) fn controller_capabilities(advertised: &Remembered) -> Vec<ControllerCapability> {
         use ControllerCapability::{
-            CloneVolume, CreateDeleteSnapshot, CreateDeleteVolume, ExpandVolume, GetCapacity, ListVolumes, PublishUnpublishVolume, SingleNodeMultiWriter,
+            CloneVolume, CreateDeleteSnapshot, CreateDeleteVolume, ExpandVolume, GetCapacity, ListSnapshots, ListVolumes, PublishUnpublishVolume,
+            SingleNodeMultiWriter,
         };
         let of_export = [
             ("controller", CreateDeleteVolume),
@@ -132,6 +133,7 @@ impl Served {
             ("listing", ListVolumes),
             ("capacity", GetCapacity),
             ("snapshots", CreateDeleteSnapshot),
+            ("snapshot-listing", ListSnapshots),
             ("controller", ExpandVolume),
             ("controller", SingleNodeMultiWriter),
         ];

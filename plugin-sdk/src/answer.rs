@@ -313,6 +313,15 @@ pub struct Page {
     pub next_token: String,
 }
 
+/// Some of the snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnapshotPage {
+    /// Not more than were asked for.
+    pub snapshots: Vec<Snapshot>,
+    /// Where the next page begins; empty at the end.
+    pub next_token: String,
+}
+
 /// A volume has grown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expanded {

@@ -131,6 +131,24 @@ pub mod snapshots {
     });
 }
 
+/// The interface `snapshot-listing`.
+pub mod snapshot_listing {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world snapshot-listing-part { export windlass:plugin/snapshot-listing@0.1.0; }
+        ",
+        world: "windlass:sdk/snapshot-listing-part",
+        default_bindings_module: "windlass_plugin_sdk::bindings::snapshot_listing",
+        export_macro_name: "export_snapshot_listing_part",
+        pub_export_macro: true,
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
 /// The import `files`.
 pub mod files {
     wit_bindgen::generate!({

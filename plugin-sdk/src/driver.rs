@@ -2,7 +2,7 @@
 
 use crate::{
     AttachPlan, CapacityFacts, CapacityRange, Clusters, Context, CreateFacts, Description, Expanded, Files, Host, NodeFacts, NodeInfo, Page, PublishFacts,
-    Refusal, Room, Snapshot, SnapshotFacts, ValidateFacts, Volume, VolumeFacts,
+    Refusal, Room, Snapshot, SnapshotFacts, SnapshotFilter, SnapshotPage, ValidateFacts, Volume, VolumeFacts,
 };
 
 /// A driver for the node. All its functions are pure: the same facts and configuration give the same answer.
@@ -57,6 +57,23 @@ pub trait FileListing: FileDriver {
 pub trait FileCapacity: FileDriver {
     /// Room for new volumes.
     fn capacity(host: &Host<'_>, files: &Files<'_>, facts: &CapacityFacts) -> Result<Room, Refusal>;
+}
+
+/// A [`FileDriver`] that has snapshots. It makes volumes from them, too: [`ContentSource::Snapshot`](crate::ContentSource).
+pub trait FileSnapshots: FileDriver {
+    /// Cuts a snapshot of a volume. The same name and volume twice is the same snapshot; the same name and another volume is
+    /// [`Refusal::AlreadyExists`].
+    fn create_snapshot(host: &Host<'_>, files: &Files<'_>, facts: &SnapshotFacts) -> Result<Snapshot, Refusal>;
+
+    /// Deletes a snapshot. One that does not exist is deleted already; volumes that were made from it live on.
+    fn delete_snapshot(host: &Host<'_>, files: &Files<'_>, snapshot: &str) -> Result<(), Refusal>;
+}
+
+/// A [`FileDriver`] that can list its snapshots.
+pub trait FileSnapshotListing: FileSnapshots {
+    /// At most `max_entries` snapshots (never 0) that the filter lets through, from `token` on, which is empty or of an earlier page;
+    /// [`Refusal::BadToken`] where it cannot be. A filter by what does not exist lets none through.
+    fn list_snapshots(host: &Host<'_>, files: &Files<'_>, filter: &SnapshotFilter, max_entries: u32, token: &str) -> Result<SnapshotPage, Refusal>;
 }
 
 /// A driver that makes its volumes as images of granted Ceph clusters. Any call may come twice, or again after it was cut off.

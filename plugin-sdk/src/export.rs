@@ -3,7 +3,7 @@
 mod files;
 mod images;
 
-pub use files::{OfFiles, can_list, is_file_driver, knows_its_room};
+pub use files::{OfFiles, can_list, can_list_snapshots, cuts_files, is_file_driver, knows_its_room};
 pub use images::{OfImages, has_snapshots, is_rbd_driver};
 
 use crate::bindings::controller::exports::windlass::plugin::controller as wit_controller;

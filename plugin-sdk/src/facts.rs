@@ -1,6 +1,6 @@
 //! What a driver is told, one type a call.
 
-use crate::{Capability, CapacityRange, ContentSource, Context, Topology};
+use crate::{Capability, CapacityRange, ContentSource, Context, Snapshot, Topology};
 
 /// What [`NodeDriver::attach`](crate::NodeDriver::attach) is told. It has no secret, no path and no clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl PublishFacts {
     }
 }
 
-/// What [`RbdSnapshots::create_snapshot`](crate::RbdSnapshots::create_snapshot) is told.
+/// What [`FileSnapshots::create_snapshot`](crate::FileSnapshots::create_snapshot) and [`RbdSnapshots`](crate::RbdSnapshots)' are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotFacts {
     /// The caller's name for the snapshot: the same name and volume twice is the same snapshot.
@@ -130,6 +130,22 @@ impl SnapshotFacts {
     /// For tests: without any parameter.
     pub fn new(name: impl Into<String>, volume: impl Into<String>) -> Self {
         Self { name: name.into(), volume: volume.into(), parameters: Context::new() }
+    }
+}
+
+/// Which snapshots [`FileSnapshotListing::list_snapshots`](crate::FileSnapshotListing::list_snapshots) is to list. As it is: all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnapshotFilter {
+    /// The one with this id.
+    pub snapshot: Option<String>,
+    /// Those of the volume with this id.
+    pub volume: Option<String>,
+}
+
+impl SnapshotFilter {
+    /// Does it let this one through?
+    pub fn admits(&self, snapshot: &Snapshot) -> bool {
+        self.snapshot.as_ref().is_none_or(|id| *id == snapshot.id) && self.volume.as_ref().is_none_or(|id| *id == snapshot.volume)
     }
 }
 

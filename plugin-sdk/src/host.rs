@@ -14,6 +14,7 @@ pub(crate) trait Imports {
 /// The import `files`. Two implementors: the daemon behind a component, and the [`Harness`](crate::Harness).
 pub(crate) trait FileImports {
     fn create(&self, folder: &str, name: &str, size: u64, properties: Context) -> Result<(File, bool), Refusal>;
+    fn copy(&self, folder: &str, name: &str, to: &str, size: u64, properties: Context) -> Result<(File, bool), Refusal>;
     fn stat(&self, folder: &str, name: &str) -> Result<Option<File>, Refusal>;
     fn grow(&self, folder: &str, name: &str, size: u64) -> Result<File, Refusal>;
     fn delete(&self, folder: &str, name: &str) -> Result<(), Refusal>;
@@ -101,6 +102,14 @@ impl Folder<'_> {
     /// The second value says whether this call made it.
     pub fn create(&self, name: &str, size: u64, properties: Context) -> Result<(File, bool), Refusal> {
         self.imports.create(&self.name, name, size, properties)
+    }
+
+    /// One atomic step: a file `to` with what `name` holds at one moment, of `size` bytes but never less than that has, with properties of
+    /// its own (at most 3 KiB); or the one that exists, untouched. The second value says whether this call made it.
+    ///
+    /// On xfs and btrfs the file may be in use; elsewhere [`Refusal::Precondition`] says that it is.
+    pub fn copy(&self, name: &str, to: &str, size: u64, properties: Context) -> Result<(File, bool), Refusal> {
+        self.imports.copy(&self.name, name, to, size, properties)
     }
 
     /// The file, if it exists.

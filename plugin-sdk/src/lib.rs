@@ -55,7 +55,7 @@ mod images;
 mod refusal;
 mod sizes;
 
-pub use answer::{AttachPlan, Content, Description, Expanded, Filesystem, Key, MapOptions, NodeInfo, Page, Room, Snapshot, Source, Volume};
+pub use answer::{AttachPlan, Content, Description, Expanded, Filesystem, Key, MapOptions, NodeInfo, Page, Room, Snapshot, SnapshotPage, Source, Volume};
 pub use bindings::driver::windlass::plugin::log::Level;
 pub use bindings::driver::windlass::plugin::types::{
     Access, AccessMode, Capability, CapacityRange, ContentSource, Credentials, FilesystemKind, RbdPool, Refusal,
@@ -63,8 +63,8 @@ pub use bindings::driver::windlass::plugin::types::{
 pub use bindings::node::exports::windlass::plugin::node::{MsMode, ReadFrom};
 pub use bindings::rbd::windlass::plugin::rbd::{Features, Hold, Holder, Striping};
 pub use context::{Context, ORCHESTRATOR_PREFIX, Topology};
-pub use driver::{FileCapacity, FileDriver, FileListing, NodeDriver, RbdDriver, RbdSnapshots};
-pub use facts::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, SnapshotFacts, TopologyRequirement, ValidateFacts, VolumeFacts};
+pub use driver::{FileCapacity, FileDriver, FileListing, FileSnapshotListing, FileSnapshots, NodeDriver, RbdDriver, RbdSnapshots};
+pub use facts::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, SnapshotFacts, SnapshotFilter, TopologyRequirement, ValidateFacts, VolumeFacts};
 pub use harness::Harness;
 pub use host::{File, Files, Folder, Host};
 pub use images::{Clusters, Image, ImageSnapshot, ImageWish, Images};
@@ -85,15 +85,22 @@ macro_rules! export_node_driver {
     };
 }
 
-/// Exports a [`FileDriver`] as a component: `driver`, `node` and `controller`, and of `listing` ([`FileListing`]) and `capacity`
-/// ([`FileCapacity`]) those that are named: `export_file_driver!(Mine, listing, capacity)`. Once in a crate.
+/// Exports a [`FileDriver`] as a component: `driver`, `node` and `controller`, and of `listing` ([`FileListing`]), `capacity`
+/// ([`FileCapacity`]), `snapshots` ([`FileSnapshots`]) and `snapshot_listing` ([`FileSnapshotListing`]) those that are named:
+/// `export_file_driver!(Mine, listing, capacity)`. Once in a crate.
 #[macro_export]
 #[rustfmt::skip]
 macro_rules! export_file_driver {
     (@check listing $driver:ty) => { const _: () = $crate::export::can_list::<$driver>(); };
     (@check capacity $driver:ty) => { const _: () = $crate::export::knows_its_room::<$driver>(); };
+    (@check snapshots $driver:ty) => { const _: () = $crate::export::cuts_files::<$driver>(); };
+    (@check snapshot_listing $driver:ty) => { const _: () = $crate::export::can_list_snapshots::<$driver>(); };
     (@export listing $of:ident) => { $crate::bindings::listing::export_listing_part!($of with_types_in $crate::bindings::listing); };
     (@export capacity $of:ident) => { $crate::bindings::capacity::export_capacity_part!($of with_types_in $crate::bindings::capacity); };
+    (@export snapshots $of:ident) => { $crate::bindings::snapshots::export_snapshots_part!($of with_types_in $crate::bindings::snapshots); };
+    (@export snapshot_listing $of:ident) => {
+        $crate::bindings::snapshot_listing::export_snapshot_listing_part!($of with_types_in $crate::bindings::snapshot_listing);
+    };
     ($driver:ty $(, $group:ident)*) => {
         const _: () = $crate::export::is_file_driver::<$driver>();
         $( $crate::export_file_driver!(@check $group $driver); )*

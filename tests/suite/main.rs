@@ -11,6 +11,7 @@ mod hang;
 mod health;
 mod hostile;
 mod kubelet;
+mod local_copies;
 mod model;
 mod processes;
 mod programs;

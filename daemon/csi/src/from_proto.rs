@@ -8,8 +8,8 @@ mod fields;
 use crate::limits::{self, Problem};
 use crate::v1;
 use windlass_plan::request::{
-    Call, Capacity, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, ExpandNode, ExpandVolume, ListVolumes, PublishToNode, PublishVolume, Secrets,
-    StageVolume, UnpublishFromNode, UnpublishVolume, UnstageVolume, ValidateVolume, VolumeStats,
+    Call, Capacity, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, ExpandNode, ExpandVolume, ListSnapshots, ListVolumes, PublishToNode,
+    PublishVolume, Secrets, StageVolume, UnpublishFromNode, UnpublishVolume, UnstageVolume, ValidateVolume, VolumeStats,
 };
 
 /// A request that cannot be understood, or that CSI forbids.
@@ -88,6 +88,20 @@ pub fn create_snapshot(message: v1::CreateSnapshotRequest) -> Result<Call<Create
 pub fn delete_snapshot(message: v1::DeleteSnapshotRequest) -> Result<Call<DeleteSnapshot>, BadRequest> {
     let request = DeleteSnapshot { snapshot: fields::snapshot_id(&message.snapshot_id)? };
     Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
+}
+
+/// ListSnapshots. It may come with secrets, and no driver that lists needs any: they are looked at and let go.
+pub fn list_snapshots(message: v1::ListSnapshotsRequest) -> Result<Call<ListSnapshots>, BadRequest> {
+    let max_entries = fields::count("max_entries", message.max_entries)?;
+    let starting_token = fields::token("starting_token", message.starting_token)?;
+    fields::secrets(message.secrets, None)?;
+    let (snapshot, volume) = (message.snapshot_id, message.source_volume_id);
+    Ok(without_secrets(ListSnapshots {
+        snapshot: (!snapshot.is_empty()).then(|| fields::snapshot_id(&snapshot)).transpose()?,
+        volume: (!volume.is_empty()).then(|| fields::source_volume_id(&volume)).transpose()?,
+        max_entries,
+        starting_token,
+    }))
 }
 
 /// ControllerPublishVolume.

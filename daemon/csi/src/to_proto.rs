@@ -90,21 +90,15 @@ pub fn published(publish_context: Context) -> Result<v1::ControllerPublishVolume
 
 /// CreateSnapshot.
 pub fn snapshot_created(answer: SnapshotAnswer) -> Result<v1::CreateSnapshotResponse, BadAnswer> {
-    let (seconds, nanos) = answer.created;
-    let snapshot = v1::Snapshot {
-        size_bytes: size("snapshot.size_bytes", answer.size)?,
-        snapshot_id: text("snapshot.snapshot_id", &answer.snapshot)?,
-        source_volume_id: text("snapshot.source_volume_id", &answer.volume)?,
-        creation_time: Some(prost_types::Timestamp { seconds: size("snapshot.creation_time", seconds)?, nanos: nanoseconds(nanos)? }),
-        ready_to_use: answer.is_ready,
-        ..Default::default()
-    };
-    Ok(v1::CreateSnapshotResponse { snapshot: Some(snapshot) })
+    Ok(v1::CreateSnapshotResponse { snapshot: Some(snapshot("snapshot", answer)?) })
 }
 
-fn nanoseconds(number: u32) -> Result<i32, BadAnswer> {
-    let is_one = number < 1_000_000_000;
-    i32::try_from(number).ok().filter(|_| is_one).ok_or_else(|| bad("snapshot.creation_time", Problem::TooLarge { number: number.into() }))
+/// ListSnapshots.
+pub fn snapshots_listed(entries: Vec<SnapshotAnswer>, next_token: String) -> Result<v1::ListSnapshotsResponse, BadAnswer> {
+    let entry = |(i, answer)| Ok(v1::list_snapshots_response::Entry { snapshot: Some(snapshot(&format!("entries[{i}].snapshot"), answer)?) });
+    let entries = entries.into_iter().enumerate().map(entry).collect::<Result<_, _>>()?;
+    limits::string(&next_token).map_err(|problem| bad("next_token", problem))?;
+    Ok(v1::ListSnapshotsResponse { entries, next_token })
 }
 
 /// ControllerExpandVolume.
@@ -137,6 +131,21 @@ pub fn usage(usage: Usage) -> v1::NodeGetVolumeStatsResponse {
     let (used, available) = usage.bytes.unwrap_or_default();
     let inodes = usage.inodes.map(|(total, used, free)| entry(Unit::Inodes, total, used, free));
     v1::NodeGetVolumeStatsResponse { usage: [entry(Unit::Bytes, usage.total, used, available)].into_iter().chain(inodes).collect() }
+}
+
+fn snapshot(field: &str, answer: SnapshotAnswer) -> Result<v1::Snapshot, BadAnswer> {
+    let at = |name: &str| format!("{field}.{name}");
+    let (seconds, nanos) = answer.created;
+    let too_large = || bad(at("creation_time"), Problem::TooLarge { number: nanos.into() });
+    let nanos = i32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(too_large)?;
+    Ok(v1::Snapshot {
+        size_bytes: size(&at("size_bytes"), answer.size)?,
+        snapshot_id: text(&at("snapshot_id"), &answer.snapshot)?,
+        source_volume_id: text(&at("source_volume_id"), &answer.volume)?,
+        creation_time: Some(prost_types::Timestamp { seconds: size(&at("creation_time"), seconds)?, nanos }),
+        ready_to_use: answer.is_ready,
+        ..Default::default()
+    })
 }
 
 fn volume(field: &str, answer: VolumeAnswer) -> Result<v1::Volume, BadAnswer> {

@@ -143,6 +143,7 @@ const BLKROSET: u64 = 0x125D;
 const BLKROGET: u64 = 0x125E;
 const BLKGETSIZE64: u64 = request(READ, 0x12, 114, size_of::<usize>());
 const BLKGETDISKSEQ: u64 = request(READ, 0x12, 128, 8);
+const FICLONE: u64 = request(WRITE, 0x94, 9, 4);
 const EXT4_IOC_RESIZE_FS: u64 = request(WRITE, b'f', 16, 8);
 const XFS_IOC_FSGEOMETRY_V1: u64 = request(READ, b'X', 100, size_of::<XfsGeometry>());
 const XFS_IOC_FSGROWFSDATA: u64 = request(WRITE, b'X', 110, size_of::<XfsGrow>());
@@ -266,6 +267,26 @@ pub(crate) fn next_data(file: &File, from: u64) -> io::Result<Option<u64>> {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The first byte at or after `from` that is in no data: a hole, or the end of the file.
+pub(crate) fn next_hole(file: &File, from: u64) -> io::Result<u64> {
+    // SAFETY: no pointers.
+    checked(unsafe { libc::lseek64(file.as_raw_fd(), from as i64, libc::SEEK_HOLE) }).map(|offset| offset as u64)
+}
+
+/// Copies at most `length` bytes at `at` of one file to the same place of another, in the kernel; how many.
+pub(crate) fn copy_range(from: &File, to: &File, at: u64, length: usize) -> io::Result<u64> {
+    let (mut read_at, mut write_at) = (at as i64, at as i64);
+    // SAFETY: the offsets outlive the call.
+    let copied = unsafe { libc::copy_file_range(from.as_raw_fd(), &raw mut read_at, to.as_raw_fd(), &raw mut write_at, length, 0) };
+    checked(copied as libc::c_long).map(|copied| copied as u64)
+}
+
+/// Has an empty file share all blocks of another, which may be written meanwhile: what it holds then is what the other held at one moment.
+pub(crate) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: the argument is a number, and no pointer.
+    unsafe { ioctl(to, FICLONE, std::ptr::without_provenance_mut::<u8>(from.as_raw_fd() as usize)) }.map(drop)
 }
 
 pub(crate) fn room(file: BorrowedFd<'_>) -> io::Result<Room> {
@@ -484,4 +505,10 @@ pub fn is_open_elsewhere(file: &File) -> io::Result<bool> {
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Is the lease that [`is_open_elsewhere`] took still whole? It is not once somebody has tried to open the file.
+pub fn is_still_alone(file: &File) -> io::Result<bool> {
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) }.into()).map(|held| held == libc::c_long::from(libc::F_WRLCK))
 }

@@ -153,6 +153,17 @@ pub enum FilesVerb {
         /// Kept with the file, at most 3 KiB in all.
         properties: Context,
     },
+    /// Makes a file that holds what another does, in one atomic step; the one that exists already is returned untouched.
+    Copy {
+        /// The file that is copied.
+        name: String,
+        /// What the copy is called.
+        to: String,
+        /// In bytes; at least what the file has.
+        size: u64,
+        /// Kept with the copy, at most 3 KiB in all.
+        properties: Context,
+    },
     /// Looks.
     Stat {
         /// The file's name.
@@ -185,7 +196,7 @@ impl FilesVerb {
     /// Does it change anything?
     pub fn changes(&self) -> bool {
         match self {
-            Self::Create { .. } | Self::Grow { .. } | Self::Delete { .. } => true,
+            Self::Create { .. } | Self::Copy { .. } | Self::Grow { .. } | Self::Delete { .. } => true,
             Self::Stat { .. } | Self::List { .. } | Self::Room => false,
         }
     }
@@ -205,7 +216,7 @@ impl RbdVerb {
 /// What an effect answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EffectAnswer {
-    /// Of `create`: the file, and whether this call made it.
+    /// Of `create` and `copy`: the file, and whether this call made it.
     Created {
         /// The file as it is now.
         file: FileFacts,

@@ -52,6 +52,17 @@ pub enum PluginCall {
         /// The snapshot's id.
         snapshot: String,
     },
+    /// `snapshot-listing.list-snapshots`
+    ListSnapshots {
+        /// The one with this id.
+        snapshot: Option<String>,
+        /// Those of this volume.
+        volume: Option<String>,
+        /// At most so many; never 0.
+        max_entries: u32,
+        /// Where to go on; empty at the beginning.
+        starting_token: String,
+    },
     /// `publishing.publish`
     Publish(PublishFacts),
     /// `publishing.unpublish`
@@ -79,6 +90,7 @@ impl PluginCall {
             PluginCall::Expand { .. } => "controller.expand",
             PluginCall::CreateSnapshot(_) => "snapshots.create-snapshot",
             PluginCall::DeleteSnapshot { .. } => "snapshots.delete-snapshot",
+            PluginCall::ListSnapshots { .. } => "snapshot-listing.list-snapshots",
             PluginCall::Publish(_) => "publishing.publish",
             PluginCall::Unpublish { .. } => "publishing.unpublish",
         }
@@ -113,6 +125,13 @@ pub enum PluginAnswer {
     Volumes {
         /// The entries.
         entries: Vec<VolumeAnswer>,
+        /// Where to go on; empty at the end.
+        next_token: String,
+    },
+    /// Of `list-snapshots`.
+    Snapshots {
+        /// The entries.
+        entries: Vec<SnapshotAnswer>,
         /// Where to go on; empty at the end.
         next_token: String,
     },

@@ -141,6 +141,19 @@ pub struct ListVolumes {
     pub starting_token: String,
 }
 
+/// ListSnapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ListSnapshots {
+    /// The one with this id.
+    pub snapshot: Option<SnapshotId>,
+    /// Those of this volume.
+    pub volume: Option<VolumeId>,
+    /// At most so many entries; 0 is "as many as fit".
+    pub max_entries: u32,
+    /// Where to go on; empty at the beginning.
+    pub starting_token: String,
+}
+
 /// GetCapacity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Capacity {

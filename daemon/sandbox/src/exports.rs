@@ -1,6 +1,6 @@
 //! The component's exports: which there are, and a call of one of them in a fresh instance.
 
-use crate::bindings::exports::windlass::plugin::{capacity, controller, driver, listing, node, publishing, snapshots};
+use crate::bindings::exports::windlass::plugin::{capacity, controller, driver, listing, node, publishing, snapshot_listing, snapshots};
 use crate::bindings::windlass::plugin::types::Refusal;
 use crate::call::Call;
 use crate::{from_wit, to_wit};
@@ -18,6 +18,7 @@ pub(crate) struct Exports {
     capacity: Option<capacity::GuestIndices>,
     publishing: Option<publishing::GuestIndices>,
     snapshots: Option<snapshots::GuestIndices>,
+    snapshot_listing: Option<snapshot_listing::GuestIndices>,
 }
 
 /// The inner error is the plugin's, the outer one wasmtime's.
@@ -35,6 +36,7 @@ impl Exports {
             capacity: has("capacity").then(|| capacity::GuestIndices::new(&component)).transpose()?,
             publishing: has("publishing").then(|| publishing::GuestIndices::new(&component)).transpose()?,
             snapshots: has("snapshots").then(|| snapshots::GuestIndices::new(&component)).transpose()?,
+            snapshot_listing: has("snapshot-listing").then(|| snapshot_listing::GuestIndices::new(&component)).transpose()?,
             component,
         })
     }
@@ -49,6 +51,7 @@ impl Exports {
         self.capacity.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.publishing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.snapshots.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
+        self.snapshot_listing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         Ok(())
     }
 
@@ -95,6 +98,12 @@ impl Exports {
                 Ok(PluginAnswer::Snapshot(from_wit::snapshot(snapshot)))
             }),
             PluginCall::DeleteSnapshot { snapshot } => said(group!(snapshots).call_delete_snapshot(s, &snapshot)?, |()| Ok(PluginAnswer::Deleted)),
+            PluginCall::ListSnapshots { snapshot, volume, max_entries, starting_token } => {
+                let filter = snapshot_listing::SnapshotFilter { snapshot, volume };
+                said(group!(snapshot_listing).call_list_snapshots(s, &filter, max_entries, &starting_token)?, |page| {
+                    Ok(PluginAnswer::Snapshots { entries: page.snapshots.into_iter().map(from_wit::listed_snapshot).collect(), next_token: page.next_token })
+                })
+            }
             PluginCall::Publish(facts) => said(group!(publishing).call_publish(s, &to_wit::publish_facts(facts))?, |told| {
                 from_wit::context(told, "the publish_context").map(PluginAnswer::Published)
             }),

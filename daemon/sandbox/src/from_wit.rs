@@ -2,7 +2,7 @@
 
 pub(crate) mod rbd;
 
-use crate::bindings::exports::windlass::plugin::{capacity as room, controller, driver, node, snapshots};
+use crate::bindings::exports::windlass::plugin::{capacity as room, controller, driver, node, snapshot_listing, snapshots};
 use crate::bindings::windlass::plugin::types as wit;
 use crate::text;
 use windlass_plan::attach::{AttachPlan, Content, Filesystem, Source};
@@ -105,6 +105,11 @@ pub(crate) fn volume(said: wit::Volume) -> Result<VolumeAnswer, Malformed> {
 }
 
 pub(crate) fn snapshot(said: snapshots::Snapshot) -> SnapshotAnswer {
+    let created = (said.created.seconds, said.created.nanoseconds);
+    SnapshotAnswer { snapshot: said.id, volume: said.volume, size: said.size, created, is_ready: said.ready }
+}
+
+pub(crate) fn listed_snapshot(said: snapshot_listing::Snapshot) -> SnapshotAnswer {
     let created = (said.created.seconds, said.created.nanoseconds);
     SnapshotAnswer { snapshot: said.id, volume: said.volume, size: said.size, created, is_ready: said.ready }
 }

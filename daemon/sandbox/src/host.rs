@@ -56,6 +56,24 @@ impl wit::files::Host for Call {
         })
     }
 
+    fn copy(
+        &mut self,
+        folder: String,
+        name: String,
+        to: String,
+        size: u64,
+        properties: Vec<(String, String)>,
+    ) -> wasmtime::Result<Result<wit::files::Created, Refusal>> {
+        let properties = match from_wit::context(properties, "the properties of `files.copy`") {
+            Ok(properties) => properties,
+            Err(malformed) => return Ok(Err(Refusal::Invalid(malformed.to_string()))),
+        };
+        self.ask(folder, FilesVerb::Copy { name, to, size, properties }, |answer| match answer {
+            EffectAnswer::Created { file, is_new } => Some(wit::files::Created { file: to_wit::file(file), is_new }),
+            _ => None,
+        })
+    }
+
     fn stat(&mut self, folder: String, name: String) -> wasmtime::Result<Result<Option<wit::files::File>, Refusal>> {
         self.ask(folder, FilesVerb::Stat { name }, |answer| match answer {
             EffectAnswer::File(file) => Some(file.map(to_wit::file)),

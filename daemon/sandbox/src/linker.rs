@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 const OFFERED: &str = "windlass:plugin/{log,config,files,rbd}@0.1 and, for the language's own library, wasi:{cli,clocks,filesystem,io,random,sockets}@0.2";
 
 /// Exports that only a driver with a controller can have.
-const OF_CONTROLLER: [&str; 4] = ["listing", "capacity", "publishing", "snapshots"];
+const OF_CONTROLLER: [&str; 5] = ["listing", "capacity", "publishing", "snapshots", "snapshot-listing"];
 
 /// Why a component is not one of ours.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,9 @@ pub(crate) enum Unfit {
         /// The export.
         name: &'static str,
     },
+    /// A list of snapshots, without snapshots.
+    #[error("it exports `snapshot-listing` and not `snapshots`: it would list what it cannot make")]
+    NoSnapshots,
     /// Something, and not `driver`.
     #[error("it does not export windlass:plugin/driver@0.1.0, which says who it is")]
     Nameless,
@@ -109,6 +112,9 @@ fn exported<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Unf
     if let Some(name) = OF_CONTROLLER.into_iter().find(|name| has(name) && !has("controller")) {
         return Err(Unfit::NoController { name });
     }
+    if has("snapshot-listing") && !has("snapshots") {
+        return Err(Unfit::NoSnapshots);
+    }
     match (has("driver"), has("node") || has("controller")) {
         (true, true) => Ok(exported),
         (true, false) => Err(Unfit::NoRole),
@@ -129,8 +135,11 @@ mod tests {
         assert!(told(&["windlass:plugin/driver@0.1.0"]).unwrap_err().contains("neither"));
         assert!(told(&["windlass:plugin/node@0.1.0"]).unwrap_err().contains("who it is"));
         assert!(told(&["windlass:plugin/driver@0.2.0"]).unwrap_err().contains("another version"));
-        let all = ["driver", "node", "controller", "listing", "capacity", "publishing", "snapshots"].map(|name| format!("windlass:plugin/{name}@0.1.0"));
-        assert_eq!(told(&all.each_ref().map(String::as_str)).unwrap().len(), 7);
+        let all = ["driver", "node", "controller", "listing", "capacity", "publishing", "snapshots", "snapshot-listing"]
+            .map(|name| format!("windlass:plugin/{name}@0.1.0"));
+        assert_eq!(told(&all.each_ref().map(String::as_str)).unwrap().len(), 8);
+        let lists_alone = ["driver", "controller", "snapshot-listing"].map(|name| format!("windlass:plugin/{name}@0.1.0"));
+        assert!(told(&lists_alone.each_ref().map(String::as_str)).unwrap_err().contains("not `snapshots`"));
         for name in OF_CONTROLLER {
             let words = told(&["windlass:plugin/driver@0.1.0", "windlass:plugin/node@0.1.0", &format!("windlass:plugin/{name}@0.1.0")]).unwrap_err();
             assert!(words.contains(&format!("`{name}` and not `controller`")), "{words}");

@@ -42,7 +42,7 @@ fn plugin_inspection_names_exports_and_imports() {
         names.sort();
         names
     };
-    assert_eq!(sorted(&inspection.exports), ["capacity", "controller", "driver", "listing", "node"]);
+    assert_eq!(sorted(&inspection.exports), ["capacity", "controller", "driver", "listing", "node", "snapshot-listing", "snapshots"]);
     assert!(inspection.imports.iter().all(|import| ["log", "config", "files"].contains(&import.as_str())), "{inspection:?}");
     assert!(inspection.imports.contains(&"files".to_owned()));
     assert!(inspection.code_size > 10_000);

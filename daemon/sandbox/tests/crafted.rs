@@ -86,7 +86,7 @@ fn plugin_of_another_version_or_shape_is_refused_in_words() {
 
 #[test]
 fn plugin_that_exports_part_of_a_controller_alone_is_refused() {
-    for part in ["listing", "capacity", "publishing"] {
+    for part in ["listing", "capacity", "publishing", "snapshots", "snapshot-listing"] {
         let exports = "export windlass:plugin/driver@0.1.0; export windlass:plugin/node@0.1.0;";
         let reason = refused(&component(&format!("world guest {{ {exports} export windlass:plugin/{part}@0.1.0; }}"), None));
         assert!(reason.contains(&format!("`{part}` and not `controller`")), "{reason}");

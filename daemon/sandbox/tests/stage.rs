@@ -205,6 +205,12 @@ impl Plugin {
                 let file = self.files.entry(name.clone()).or_insert(FileFacts { name, size, properties });
                 EffectAnswer::Created { file: file.clone(), is_new }
             }
+            FilesVerb::Copy { name, to, size, properties } => {
+                let is_new = !self.files.contains_key(&to);
+                let size = if is_new { self.files.get(&name).ok_or_else(missing)?.size.max(size) } else { size };
+                let file = self.files.entry(to.clone()).or_insert(FileFacts { name: to, size, properties });
+                EffectAnswer::Created { file: file.clone(), is_new }
+            }
             FilesVerb::Stat { name } => EffectAnswer::File(self.files.get(&name).cloned()),
             FilesVerb::Grow { name, size } => {
                 let file = self.files.get_mut(&name).ok_or_else(missing)?;

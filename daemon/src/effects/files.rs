@@ -2,11 +2,18 @@
 //!
 //! A file is made without a name (O_TMPFILE), sized, given its properties as an extended attribute, flushed, and only then linked under
 //! its name, which fails if the name is taken. A loss of power leaves the whole file or none.
+//!
+//! Whoever only looks at a file does not open it: a file that is being copied is kept from everybody else until then.
+
+mod alone;
+mod copy;
 
 use super::refuse;
+use alone::Copied;
+use copy::Turns;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, stat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use std::fs::File;
 use std::io;
@@ -36,6 +43,8 @@ pub(super) struct Folder {
     path: PathBuf,
     fd: OwnedFd,
     identity: (u64, u64),
+    copied: Copied,
+    turns: Turns,
 }
 
 /// Why a folder that was opened is not to be used.
@@ -54,7 +63,7 @@ impl Folder {
     pub(super) fn open(path: &str) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(Path::new(path), flags, Mode::empty())?;
-        Ok(Self { path: path.into(), identity: identity(&fstat(&fd)?), fd })
+        Ok(Self { path: path.into(), identity: identity(&fstat(&fd)?), fd, copied: Copied::default(), turns: Turns::default() })
     }
 
     /// Is what was opened still what the path leads to?
@@ -70,6 +79,7 @@ impl Folder {
     pub(super) fn perform(&self, verb: FilesVerb) -> Result<EffectAnswer, EffectError> {
         match verb {
             FilesVerb::Create { name, size, properties } => self.create(&name, size, &properties),
+            FilesVerb::Copy { name, to, size, properties } => self.copy(&name, &to, size, &properties),
             FilesVerb::Stat { name } => self.stat(&name).map(EffectAnswer::File),
             FilesVerb::Grow { name, size } => self.grow(&name, size).map(EffectAnswer::Grown),
             FilesVerb::Delete { name } => self.delete(&name),
@@ -79,26 +89,40 @@ impl Folder {
     }
 
     fn create(&self, name: &str, size: u64, properties: &Context) -> Result<EffectAnswer, EffectError> {
-        if properties.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > LARGEST_PROPERTIES {
-            return Err(refuse(RefusalKind::Invalid, format!("a file's properties are larger than {LARGEST_PROPERTIES} bytes")));
-        }
-        if let Some(file) = self.stat(name)? {
-            return Ok(EffectAnswer::Created { file, is_new: false });
+        refuse_large(properties)?;
+        if let Some(found) = self.found(name)? {
+            return Ok(found);
         }
         self.refuse_more_than_there_is(size)?;
-        let temporary = nix::fcntl::openat(&self.fd, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600));
-        let file: File = temporary.map_err(|errno| failed("make a file", errno.into()))?.into();
+        let file = self.unnamed()?;
         file.set_len(size).map_err(|error| failed("size a file", error))?;
+        self.name(&file, name, properties)
+    }
+
+    /// The file that exists, durable: who named it may have died before its name was.
+    fn found(&self, name: &str) -> Result<Option<EffectAnswer>, EffectError> {
+        let Some(file) = self.stat(name)? else { return Ok(None) };
+        self.flush()?;
+        Ok(Some(EffectAnswer::Created { file, is_new: false }))
+    }
+
+    /// An empty file that goes with its descriptor, until it has a name.
+    fn unnamed(&self) -> Result<File, EffectError> {
+        let temporary = nix::fcntl::openat(&self.fd, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600));
+        Ok(temporary.map_err(|errno| failed("make a file", errno.into()))?.into())
+    }
+
+    /// Gives a file that is whole its properties and its name.
+    fn name(&self, file: &File, name: &str, properties: &Context) -> Result<EffectAnswer, EffectError> {
+        let size = file.metadata().map_err(|error| failed("look at a file", error))?.len();
         let text = serde_json::to_vec(properties).map_err(|error| failed("note a file's properties", error.into()))?;
         file.set_xattr(PROPERTIES, &text).map_err(|error| failed("note a file's properties (the file system must have user attributes)", error))?;
         file.sync_all().map_err(|error| failed("flush a file", error))?;
-        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-        match linkat(nix::fcntl::AT_FDCWD, unnamed.as_str(), &self.fd, name, AtFlags::AT_SYMLINK_FOLLOW) {
+        match linkat(nix::fcntl::AT_FDCWD, proc_path(file).as_str(), &self.fd, name, AtFlags::AT_SYMLINK_FOLLOW) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 // Another call was first: what it made is the answer.
-                let file = self.stat(name)?.ok_or_else(|| refuse(RefusalKind::Unavailable, "a file of that name came and went; ask again".to_owned()))?;
-                return Ok(EffectAnswer::Created { file, is_new: false });
+                return self.found(name)?.ok_or_else(came_and_went);
             }
             Err(errno) => return Err(failed("name a file", errno.into())),
         }
@@ -107,7 +131,22 @@ impl Folder {
     }
 
     fn stat(&self, name: &str) -> Result<Option<FileFacts>, EffectError> {
-        self.open_file(name, OFlag::O_RDONLY)?.map(|file| facts(name, &file)).transpose()
+        let Some((file, seen)) = self.look(name)? else { return Ok(None) };
+        // By its descriptor: the name may be another file's by now. A descriptor that opens nothing has no attributes of its own to read.
+        let text = xattr::get_deref(proc_path(&file), PROPERTIES).map_err(|error| failed("read a file's properties", error))?;
+        Ok(Some(facts(name, seen.st_size as u64, text)))
+    }
+
+    /// Looks at a plain file without opening it.
+    fn look(&self, name: &str) -> Result<Option<(OwnedFd, FileStat)>, EffectError> {
+        let file = match openat2(&self.fd, name, how(OFlag::O_PATH)) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed("look at a file", errno.into())),
+        };
+        let seen = fstat(&file).map_err(|errno| failed("look at a file", errno.into()))?;
+        refuse_other_kinds(&seen)?;
+        Ok(Some((file, seen)))
     }
 
     fn grow(&self, name: &str, size: u64) -> Result<FileFacts, EffectError> {
@@ -120,7 +159,9 @@ impl Folder {
             file.set_len(size).map_err(|error| failed("grow a file", error))?;
             file.sync_all().map_err(|error| failed("flush a file", error))?;
         }
-        facts(name, &file)
+        let size = file.metadata().map_err(|error| failed("look at a file", error))?.len();
+        let text = file.get_xattr(PROPERTIES).map_err(|error| failed("read a file's properties", error))?;
+        Ok(facts(name, size, text))
     }
 
     fn delete(&self, name: &str) -> Result<EffectAnswer, EffectError> {
@@ -200,19 +241,16 @@ impl Folder {
 
     /// Opens a plain file in the folder: no link, no other file system, nothing but what we made.
     fn open_file(&self, name: &str, access: OFlag) -> Result<Option<File>, EffectError> {
-        let how = OpenHow::new()
-            .flags(access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV);
-        let file: File = match openat2(&self.fd, name, how) {
-            Ok(fd) => fd.into(),
+        let file = match openat2(&self.fd, name, how(access | OFlag::O_NONBLOCK)) {
+            Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::EWOULDBLOCK) => {
+                return Err(refuse(RefusalKind::Unavailable, "the file is being copied or deleted at this moment; ask again".to_owned()));
+            }
             Err(errno) => return Err(failed("open a file", errno.into())),
         };
-        let meta = file.metadata().map_err(|error| failed("look at a file", error))?;
-        if !meta.is_file() {
-            return Err(refuse(RefusalKind::Precondition, "there is something of that name that is no plain file".to_owned()));
-        }
-        Ok(Some(file))
+        refuse_other_kinds(&fstat(&file).map_err(|errno| failed("look at a file", errno.into()))?)?;
+        Ok(Some(file.into()))
     }
 
     fn flush(&self) -> Result<(), EffectError> {
@@ -224,11 +262,39 @@ fn identity(found: &FileStat) -> (u64, u64) {
     (found.st_dev, found.st_ino)
 }
 
-fn facts(name: &str, file: &File) -> Result<FileFacts, EffectError> {
-    let size = file.metadata().map_err(|error| failed("look at a file", error))?.len();
-    let text = file.get_xattr(PROPERTIES).map_err(|error| failed("read a file's properties", error))?;
-    let properties = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    Ok(FileFacts { name: name.to_owned(), size, properties })
+/// Beneath the folder, through no link and into no other file system.
+fn how(access: OFlag) -> OpenHow {
+    OpenHow::new()
+        .flags(access | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV)
+}
+
+fn proc_path(file: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn refuse_large(properties: &Context) -> Result<(), EffectError> {
+    if properties.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > LARGEST_PROPERTIES {
+        return Err(refuse(RefusalKind::Invalid, format!("a file's properties are larger than {LARGEST_PROPERTIES} bytes")));
+    }
+    Ok(())
+}
+
+fn refuse_other_kinds(seen: &FileStat) -> Result<(), EffectError> {
+    if SFlag::from_bits_truncate(seen.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG {
+        return Ok(());
+    }
+    Err(refuse(RefusalKind::Precondition, "there is something of that name that is no plain file".to_owned()))
+}
+
+fn facts(name: &str, size: u64, properties: Option<Vec<u8>>) -> FileFacts {
+    let properties = properties.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    FileFacts { name: name.to_owned(), size, properties }
+}
+
+/// A name that is used for nothing, because of what happened between two looks.
+fn came_and_went() -> EffectError {
+    refuse(RefusalKind::Unavailable, "a file of that name came and went; ask again".to_owned())
 }
 
 fn failed(deed: &str, error: io::Error) -> EffectError {

@@ -58,15 +58,16 @@ impl Effects<'_> {
             let shown: String = folder.chars().filter(|c| !c.is_control()).take(64).collect();
             return Err(refuse(RefusalKind::PermissionDenied, format!("the folder {shown:?} was not granted to this driver")));
         };
-        let name = match &verb {
-            FilesVerb::Create { name, .. } | FilesVerb::Stat { name } | FilesVerb::Grow { name, .. } | FilesVerb::Delete { name } => Some(name),
-            FilesVerb::List { .. } | FilesVerb::Room => None,
+        let names = match &verb {
+            FilesVerb::Create { name, .. } | FilesVerb::Stat { name } | FilesVerb::Grow { name, .. } | FilesVerb::Delete { name } => vec![name],
+            FilesVerb::Copy { name, to, .. } => vec![name, to],
+            FilesVerb::List { .. } | FilesVerb::Room => Vec::new(),
         };
-        if name.is_some_and(|name| !is_file_name(name)) {
+        if names.into_iter().any(|name| !is_file_name(name)) {
             return Err(refuse(RefusalKind::Invalid, "a file's name is 1 to 200 letters, digits, `-`, `_` or `.`, and does not begin with a dot".to_owned()));
         }
         let source = match &verb {
-            FilesVerb::Create { name, .. } => Some(Source::File { folder, name: name.clone() }.to_string()),
+            FilesVerb::Create { name, .. } | FilesVerb::Copy { to: name, .. } => Some(Source::File { folder, name: name.clone() }.to_string()),
             _ => None,
         };
         let answer = self.process.perform(&BackEnd::Folder(path.clone()), Deed::Files(verb), None)?;

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use windlass_plan::effect::{EffectAnswer, EffectError};
+use windlass_plan::effect::{EffectAnswer, EffectError, FilesVerb};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::request::Secret;
 use windlass_wire::effects::{BackEnd, Deed, Ready, Reply, Request, Setup};
@@ -20,6 +21,10 @@ const THREADS: usize = 4;
 
 /// The same in a cluster, where most of an effect is waiting for the monitors and for other machines.
 const CLUSTER_THREADS: usize = 16;
+
+/// Copies that are made at once in a folder, each on a thread of its own: where blocks cannot be shared one may take minutes, and whoever makes,
+/// grows or deletes a volume does not wait for it.
+const COPIES: usize = 8;
 
 /// Keys that wait for their effect: one each, and no more than effects wait at once.
 const KEYS: usize = 256;
@@ -53,7 +58,7 @@ fn serve(mut socket: UnixStream) -> anyhow::Result<()> {
     let (queue, work) = channel();
     let work = Arc::new(Mutex::new(work));
     for _ in 0..room.threads() {
-        let end = End(socket.try_clone()?);
+        let end = End(Some(socket.try_clone()?));
         let (room, writer, work) = (room.clone(), writer.clone(), work.clone());
         std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
             if let Err(error) = thread(&room, &writer, &work) {
@@ -62,15 +67,54 @@ fn serve(mut socket: UnixStream) -> anyhow::Result<()> {
             drop(end);
         })?;
     }
-    let mut keys = HashMap::new();
+    let (mut keys, copies) = (HashMap::new(), Arc::new(AtomicUsize::new(0)));
     while let Ok(request) = frame::read(&mut socket, frame::LIMIT) {
         match request {
             Request::Key { id, key } if keys.len() < KEYS => drop(keys.insert(id, key.open())),
             Request::Key { .. } => anyhow::bail!("{KEYS} keys wait for their effects: the daemon sends what it may not send"),
+            Request::Do { id, deed: deed @ Deed::Files(FilesVerb::Copy { .. }) } => {
+                let work = Work { id, deed, key: None };
+                if let Err(refused) = copy(&room, &writer, &copies, work, socket.try_clone()?) {
+                    answer(&mut writer.lock().unwrap_or_else(PoisonError::into_inner), Reply { id, result: Err(refused) })?;
+                }
+            }
             Request::Do { id, deed } => queue.send(Work { id, deed, key: keys.remove(&id) })?,
         }
     }
     Ok(())
+}
+
+/// Has a copy made on a thread of its own, if there is room for one.
+fn copy(room: &Arc<Room>, writer: &Arc<Mutex<UnixStream>>, copies: &Arc<AtomicUsize>, work: Work, socket: UnixStream) -> Result<(), EffectError> {
+    let place = Place::take(copies).ok_or_else(|| refuse(RefusalKind::Unavailable, format!("{COPIES} copies are made in the folder already; ask again")))?;
+    let (room, writer) = (room.clone(), writer.clone());
+    let run = move || {
+        let end = End(Some(socket));
+        let done = one(&room, &writer, work, || drop(place));
+        if let Err(error) = done {
+            tracing::error!(error = &error as &dyn std::error::Error, "the effects process ends");
+            return;
+        }
+        end.stays();
+    };
+    let started = std::thread::Builder::new().name("copy".into()).stack_size(1 << 20).spawn(run);
+    started.map(drop).map_err(|error| refuse(RefusalKind::Unavailable, format!("no thread to copy with ({error}); ask again")))
+}
+
+/// One of the places for copies.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(copies: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(copies.clone());
+        (copies.fetch_add(1, Ordering::SeqCst) < COPIES).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What the process talks to.
@@ -126,11 +170,18 @@ struct Work {
 
 /// With a thread the process ends, by whatever way it went, a panic too: a process that has fewer than it began with would one day
 /// take effects and do none.
-struct End(UnixStream);
+struct End(Option<UnixStream>);
+
+impl End {
+    /// The thread did what it was there for, and the process goes on.
+    fn stays(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for End {
     fn drop(&mut self) {
-        let _ = self.0.shutdown(Shutdown::Both);
+        let _ = self.0.as_ref().map(|socket| socket.shutdown(Shutdown::Both));
     }
 }
 
@@ -148,11 +199,17 @@ enum ThreadError {
 fn thread(room: &Room, writer: &Mutex<UnixStream>, work: &Mutex<Receiver<Work>>) -> Result<(), ThreadError> {
     loop {
         let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Work { id, deed, key }) = next else { return Ok(()) };
-        let (result, state) = room.perform(deed, key);
-        answer(&mut writer.lock().unwrap_or_else(PoisonError::into_inner), Reply { id, result }).map_err(ThreadError::Answer)?;
-        state?;
+        let Ok(next) = next else { return Ok(()) };
+        one(room, writer, next, || ())?;
     }
+}
+
+/// Does one effect. `done` comes before its answer: who was answered finds the place free.
+fn one(room: &Room, writer: &Mutex<UnixStream>, Work { id, deed, key }: Work, done: impl FnOnce()) -> Result<(), ThreadError> {
+    let (result, state) = room.perform(deed, key);
+    done();
+    answer(&mut writer.lock().unwrap_or_else(PoisonError::into_inner), Reply { id, result }).map_err(ThreadError::Answer)?;
+    state
 }
 
 /// Sends an answer; in the place of one that no frame holds, one that says so.
@@ -169,7 +226,7 @@ fn answer(writer: &mut UnixStream, reply: Reply) -> Result<(), FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windlass_plan::effect::{EffectAnswer, FileFacts, FilesVerb};
+    use windlass_plan::effect::FileFacts;
 
     #[test]
     fn an_answer_that_no_frame_holds_becomes_one_that_says_so() {
@@ -178,6 +235,29 @@ mod tests {
         answer(&mut ours, Reply { id: 7, result: Ok(EffectAnswer::File(Some(file))) }).unwrap();
         let reply: Reply = frame::read(&mut theirs, 4096).unwrap();
         assert_eq!((reply.id, reply.result.unwrap_err().kind), (7, RefusalKind::OutOfRange));
+    }
+
+    #[test]
+    fn copies_have_threads_of_their_own_and_not_more_than_so_many() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        std::fs::write(dir.path().join("a"), "content").unwrap();
+        let room = Arc::new(Room::Folder(Folder::open(dir.path().to_str().unwrap()).unwrap()));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (writer, copies) = (Arc::new(Mutex::new(ours.try_clone().unwrap())), Arc::new(AtomicUsize::new(0)));
+        let ask = |id| {
+            let verb = FilesVerb::Copy { name: "a".into(), to: "b".into(), size: 0, properties: Default::default() };
+            copy(&room, &writer, &copies, Work { id, deed: Deed::Files(verb), key: None }, ours.try_clone().unwrap())
+        };
+        let places: Vec<Place> = (0..COPIES).map(|_| Place::take(&copies).unwrap()).collect();
+        assert_eq!(ask(1).unwrap_err().kind, RefusalKind::Unavailable);
+        drop(places);
+        // One after the other: a thread that is done leaves its place, and the process goes on.
+        for id in 2..=COPIES as u64 + 2 {
+            ask(id).unwrap();
+            let reply: Reply = frame::read(&mut theirs, 4096).unwrap();
+            assert!(reply.id == id && reply.result.is_ok(), "{reply:?}");
+        }
+        assert_eq!(copies.load(Ordering::SeqCst), 0);
     }
 
     #[test]

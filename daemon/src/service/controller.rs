@@ -16,6 +16,9 @@ const PUBLISHING: &str = "publishing to nodes: the volumes of this driver need n
 /// What a driver lacks that exports no `snapshots`.
 const SNAPSHOTS: &str = "snapshots";
 
+/// What a driver lacks that exports no `snapshot-listing`.
+const SNAPSHOT_LISTING: &str = "a list of snapshots";
+
 /// The Controller service of one driver. What is not here answers UNIMPLEMENTED.
 pub(crate) struct ControllerService(pub(crate) Arc<Served>);
 
@@ -122,6 +125,17 @@ impl Controller for ControllerService {
         let key = Claimed::Snapshot(self.0.driver.name().clone(), call.request.snapshot.to_string());
         done(self.0.run("DeleteSnapshot", key, until, call, story::snapshot::delete).await?)?;
         Ok(Response::new(v1::DeleteSnapshotResponse {}))
+    }
+
+    async fn list_snapshots(&self, request: Request<v1::ListSnapshotsRequest>) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let until = until(&self.0, &request);
+        self.0.require("snapshot-listing", SNAPSHOT_LISTING).await?;
+        // A filter by an id that nobody can have given lets nothing through, and is no error.
+        let Some(call) = unless_nothing(from_proto::list_snapshots(request.into_inner()))? else {
+            return Ok(Response::new(v1::ListSnapshotsResponse::default()));
+        };
+        let (entries, next) = unclaimed(&self.0, "ListSnapshots", until, move |served| story::snapshot::list(served, call.request)).await?;
+        Ok(Response::new(to_proto::snapshots_listed(entries, next).map_err(Refused::from)?))
     }
 
     async fn controller_expand_volume(

@@ -1,11 +1,14 @@
-//! CreateSnapshot and DeleteSnapshot: the plugin cuts and deletes; nobody deletes a volume while it is cut.
+//! CreateSnapshot, DeleteSnapshot and ListSnapshots: the plugin cuts, deletes and lists; nobody deletes a volume while it is cut.
 
 use crate::claims::{Answer, Claim, Claimed};
 use crate::refused::Refused;
 use crate::served::Served;
 use crate::story::{OTHER_ANSWER, call};
-use windlass_plan::plugin::{PluginAnswer, PluginCall, SnapshotFacts};
-use windlass_plan::request::{Call, CreateSnapshot, DeleteSnapshot};
+use windlass_plan::plugin::{PluginAnswer, PluginCall, SnapshotAnswer, SnapshotFacts};
+use windlass_plan::request::{Call, CreateSnapshot, DeleteSnapshot, ListSnapshots, Secrets};
+
+/// Entries of a page when the caller names no number.
+const PAGE: u32 = 500;
 
 pub(crate) fn create(served: &Served, request: Call<CreateSnapshot>, claim: &mut Claim) -> Result<Answer, Refused> {
     let Call { request: CreateSnapshot { volume, name, parameters }, secrets } = request;
@@ -41,4 +44,22 @@ pub(crate) fn delete(served: &Served, request: Call<DeleteSnapshot>, _: &mut Cla
         PluginAnswer::Deleted => Ok(Answer::Done),
         _ => Err(OTHER_ANSWER),
     }
+}
+
+/// One page and the token of the next. What the filters do not let through would be taken by the orchestrator for what it asked for.
+pub(crate) fn list(served: &Served, request: ListSnapshots) -> Result<(Vec<SnapshotAnswer>, String), Refused> {
+    let generation = served.generation()?;
+    let ListSnapshots { snapshot, volume, max_entries, starting_token } = request;
+    let max_entries = if max_entries == 0 { PAGE } else { max_entries };
+    let (snapshot, volume) = (snapshot.map(|id| id.to_string()), volume.map(|id| id.to_string()));
+    let asked = PluginCall::ListSnapshots { snapshot: snapshot.clone(), volume: volume.clone(), max_entries, starting_token };
+    let PluginAnswer::Snapshots { entries, next_token } = call(served, &generation, asked, &Secrets::default())?.0 else { return Err(OTHER_ANSWER) };
+    if entries.len() > max_entries as usize {
+        return Err(Refused::Contract("a page has more entries than were asked for"));
+    }
+    let is_wanted = |entry: &SnapshotAnswer| snapshot.as_ref().is_none_or(|id| *id == entry.snapshot) && volume.as_ref().is_none_or(|id| *id == entry.volume);
+    if !entries.iter().all(is_wanted) {
+        return Err(Refused::Contract("a page has snapshots that the filters exclude"));
+    }
+    Ok((entries, next_token))
 }

@@ -4,9 +4,9 @@ use super::Harness;
 use super::clusters::is_name;
 use super::folders::is_file_name;
 use crate::{
-    AttachPlan, CapacityFacts, CapacityRange, Context, CreateFacts, Description, Expanded, FileCapacity, FileDriver, FileListing, MapOptions, NodeDriver,
-    NodeFacts, NodeInfo, Page, PublishFacts, RbdDriver, RbdPool, RbdSnapshots, Refusal, Room, Snapshot, SnapshotFacts, Source, Topology, ValidateFacts, Volume,
-    VolumeFacts,
+    AttachPlan, CapacityFacts, CapacityRange, Context, CreateFacts, Description, Expanded, FileCapacity, FileDriver, FileListing, FileSnapshotListing,
+    FileSnapshots, MapOptions, NodeDriver, NodeFacts, NodeInfo, Page, PublishFacts, RbdDriver, RbdPool, RbdSnapshots, Refusal, Room, Snapshot, SnapshotFacts,
+    SnapshotFilter, SnapshotPage, Source, Topology, ValidateFacts, Volume, VolumeFacts,
 };
 
 /// Bytes that a string may have, a node's id, and a map, as CSI says.
@@ -99,6 +99,28 @@ impl Harness {
         Ok(page)
     }
 
+    /// `snapshots.create-snapshot`
+    pub fn create_file_snapshot<D: FileSnapshots>(&self, facts: &SnapshotFacts) -> Result<Snapshot, Refusal> {
+        let snapshot = D::create_snapshot(&self.host(), &self.granted_files(), facts)?;
+        check_snapshot(&snapshot);
+        assert_eq!(snapshot.volume, facts.volume, "the snapshot is of the volume that was asked for");
+        Ok(snapshot)
+    }
+
+    /// `snapshots.delete-snapshot`
+    pub fn delete_file_snapshot<D: FileSnapshots>(&self, snapshot: &str) -> Result<(), Refusal> {
+        D::delete_snapshot(&self.host(), &self.granted_files(), snapshot)
+    }
+
+    /// `snapshot-listing.list-snapshots`
+    pub fn list_snapshots<D: FileSnapshotListing>(&self, filter: &SnapshotFilter, max_entries: u32, token: &str) -> Result<SnapshotPage, Refusal> {
+        let page = D::list_snapshots(&self.host(), &self.granted_files(), filter, max_entries, token)?;
+        assert!(page.snapshots.len() <= max_entries as usize, "{} entries, and {max_entries} were asked for at most", page.snapshots.len());
+        page.snapshots.iter().for_each(check_snapshot);
+        assert!(page.snapshots.iter().all(|snapshot| filter.admits(snapshot)), "a page has snapshots that the filter excludes");
+        Ok(page)
+    }
+
     /// `capacity.room-for`
     pub fn capacity<D: FileCapacity>(&self, facts: &CapacityFacts) -> Result<Room, Refusal> {
         D::capacity(&self.host(), &self.granted_files(), facts)
@@ -131,9 +153,7 @@ impl Harness {
     /// `snapshots.create-snapshot`
     pub fn create_snapshot<D: RbdSnapshots>(&self, facts: &SnapshotFacts) -> Result<Snapshot, Refusal> {
         let snapshot = D::create_snapshot(&self.host(), &self.granted_clusters(), facts)?;
-        for (what, id) in [("id", &snapshot.id), ("volume", &snapshot.volume)] {
-            assert!((1..=STRING_LIMIT).contains(&id.len()), "the snapshot's {what} is {} bytes long; 1 to {STRING_LIMIT} are allowed", id.len());
-        }
+        check_snapshot(&snapshot);
         assert_eq!(snapshot.volume, facts.volume, "the snapshot is of the volume that was asked for");
         Ok(snapshot)
     }
@@ -174,6 +194,12 @@ fn check_expanded(range: CapacityRange, answer: Result<Expanded, Refusal>) -> Re
 fn check_volume(volume: &Volume) {
     assert!((1..=STRING_LIMIT).contains(&volume.id.len()), "the id is {} bytes long; 1 to {STRING_LIMIT} are allowed", volume.id.len());
     check_context("the volume's context", &volume.context);
+}
+
+fn check_snapshot(snapshot: &Snapshot) {
+    for (what, id) in [("id", &snapshot.id), ("volume", &snapshot.volume)] {
+        assert!((1..=STRING_LIMIT).contains(&id.len()), "the snapshot's {what} is {} bytes long; 1 to {STRING_LIMIT} are allowed", id.len());
+    }
 }
 
 fn check_context(what: &str, context: &Context) {

@@ -58,6 +58,17 @@ impl FileImports for Harness {
             Ok((file.clone(), is_new))
         })
     }
+    fn copy(&self, folder: &str, name: &str, to: &str, size: u64, properties: Context) -> Result<(File, bool), Refusal> {
+        if !is_file_name(to) {
+            return Err(Refusal::invalid(format!("{to:?} cannot be a file's name")));
+        }
+        let source = self.within(folder, name, |folder| Ok(folder.files.get(name).cloned()))?;
+        match (self.stat(folder, to)?, source) {
+            (Some(file), _) => Ok((file, false)),
+            (None, None) => Err(Refusal::not_found(format!("there is no file {name:?}"))),
+            (None, Some(source)) => self.create(folder, to, size.max(source.size), properties),
+        }
+    }
     fn stat(&self, folder: &str, name: &str) -> Result<Option<File>, Refusal> {
         self.within(folder, name, |folder| Ok(folder.files.get(name).cloned()))
     }

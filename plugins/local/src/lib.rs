@@ -1,6 +1,9 @@
-//! The reference driver: each volume is a sparse file in a folder that the operator granted. It needs no cluster.
+//! The reference driver: each volume, and each snapshot, is a sparse file in a folder that the operator granted. It needs no cluster.
 
+mod copy;
+mod page;
 mod settings;
+mod snapshot;
 mod volume;
 mod wishes;
 
@@ -11,9 +14,6 @@ use wishes::{Wishes, refuse_range};
 /// The driver.
 pub struct Local;
 
-/// The most volumes that one answer holds, so that it stays far below the daemon's limit for one message.
-const PAGE: u32 = 256;
-
 impl NodeDriver for Local {
     fn describe() -> Description {
         Description::new("windlass.io", env!("CARGO_PKG_VERSION"))
@@ -21,6 +21,7 @@ impl NodeDriver for Local {
             .config("node", "the node's name, from which alone its volumes are reachable; without it they are reachable from everywhere")
             .config("max_bytes", "the largest volume, in bytes; 16 TiB if not given")
             .online_expansion()
+            .clones()
     }
 
     fn probe(host: &Host<'_>) -> Result<bool, Refusal> {
@@ -35,7 +36,8 @@ impl NodeDriver for Local {
             return Err(Refusal::precondition(words));
         }
         let made_for = facts.volume_context.get(volume::FILESYSTEM).and_then(FilesystemKind::named);
-        Ok(AttachPlan::file(Settings::read(host)?.folder, &facts.volume).formatted_for(&facts.capability, made_for.unwrap_or(FilesystemKind::Ext4)))
+        let plan = AttachPlan::file(Settings::read(host)?.folder, &facts.volume).formatted_for(&facts.capability, made_for.unwrap_or(FilesystemKind::Ext4));
+        Ok(if facts.volume_context.get(volume::CONTENT) == Some(volume::COPY) { plan.copy() } else { plan })
     }
 
     fn node_info(_: &Host<'_>, facts: &NodeFacts) -> Result<NodeInfo, Refusal> {
@@ -46,19 +48,14 @@ impl NodeDriver for Local {
 impl FileDriver for Local {
     fn create_volume(host: &Host<'_>, files: &Files<'_>, facts: &CreateFacts) -> Result<Volume, Refusal> {
         let settings = Settings::read(host)?;
-        let wishes = Wishes::read(&facts.capabilities, &facts.parameters)?;
-        if facts.source.is_some() {
-            return Err(Refusal::invalid("volume_content_source is set, and this driver cannot copy yet"));
-        }
-        let size = wishes.sizes(&settings).choose(&facts.capacity)?;
         let folder = files.folder(&settings.folder);
-        let id = volume::id(&facts.name);
-        if !settings.is_reachable(&facts.topology.requisite) {
-            return Err(match folder.stat(&id)? {
-                Some(_) => Refusal::already_exists("a volume of this name exists on another node than the topology requires"),
-                None => Refusal::exhausted("volumes of this driver are reachable from its own node alone, which the topology excludes"),
-            });
+        if let Some(source) = &facts.source {
+            return copy::create(host, &folder, facts, &settings, source);
         }
+        let wishes = Wishes::read(&facts.capabilities, &facts.parameters, None)?;
+        let size = wishes.sizes(&settings).choose(&facts.capacity)?;
+        let id = volume::id(&facts.name);
+        volume::refuse_elsewhere(&folder, &id, facts, &settings)?;
         let (file, is_new) = folder.create(&id, size, volume::properties(&facts.name, &wishes))?;
         if !is_new {
             volume::check_same(&file, facts, &wishes)?;
@@ -81,7 +78,7 @@ impl FileDriver for Local {
 
     fn validate(host: &Host<'_>, files: &Files<'_>, facts: &ValidateFacts) -> Result<Option<String>, Refusal> {
         let file = volume::find(&files.folder(Settings::read(host)?.folder), &facts.volume)?;
-        Ok(match Wishes::read(&facts.capabilities, &facts.parameters) {
+        Ok(match Wishes::read(&facts.capabilities, &facts.parameters, None) {
             Ok(wishes) => wishes.differ_from(&file.properties).or_else(|| volume::context_differs(&file, &facts.volume_context)),
             Err(refusal) => Some(refusal.words().to_owned()),
         })
@@ -111,21 +108,25 @@ impl FileListing for Local {
             return Err(Refusal::bad_token("starting_token is not one that this driver gave"));
         }
         let settings = Settings::read(host)?;
-        let folder = files.folder(&settings.folder);
-        let wanted = max_entries.clamp(1, PAGE) as usize;
-        let mut after = token.to_owned();
-        let mut volumes = Vec::new();
-        // One more than wanted shows whether there is a next page.
-        while volumes.len() <= wanted {
-            let found = folder.list(&after, PAGE)?;
-            let Some(last) = found.last() else { break };
-            after.clone_from(&last.name);
-            volumes.extend(found.iter().filter(|file| volume::is_ours(file)).map(|file| volume::describe(file, &settings)));
-        }
-        let is_more = volumes.len() > wanted;
-        volumes.truncate(wanted);
-        let next_token = volumes.last().filter(|_| is_more).map(|volume| volume.id.clone()).unwrap_or_default();
+        let describe = |file: &File| volume::is_ours(file).then(|| volume::describe(file, &settings));
+        let (volumes, next_token) = page::read(&files.folder(&settings.folder), volume::PREFIX, token, max_entries, describe)?;
         Ok(Page { volumes, next_token })
+    }
+}
+
+impl FileSnapshots for Local {
+    fn create_snapshot(host: &Host<'_>, files: &Files<'_>, facts: &SnapshotFacts) -> Result<Snapshot, Refusal> {
+        snapshot::create(&files.folder(Settings::read(host)?.folder), facts)
+    }
+
+    fn delete_snapshot(host: &Host<'_>, files: &Files<'_>, snapshot: &str) -> Result<(), Refusal> {
+        snapshot::delete(&files.folder(Settings::read(host)?.folder), snapshot)
+    }
+}
+
+impl FileSnapshotListing for Local {
+    fn list_snapshots(host: &Host<'_>, files: &Files<'_>, filter: &SnapshotFilter, max_entries: u32, token: &str) -> Result<SnapshotPage, Refusal> {
+        snapshot::list(&files.folder(Settings::read(host)?.folder), filter, max_entries, token)
     }
 }
 
@@ -133,7 +134,7 @@ impl FileCapacity for Local {
     fn capacity(host: &Host<'_>, files: &Files<'_>, facts: &CapacityFacts) -> Result<Room, Refusal> {
         let settings = Settings::read(host)?;
         wishes::check_parameters(&facts.parameters)?;
-        let Ok(wishes) = Wishes::read(&facts.capabilities, &facts.parameters) else { return Ok(Room::default()) };
+        let Ok(wishes) = Wishes::read(&facts.capabilities, &facts.parameters, None) else { return Ok(Room::default()) };
         if facts.topology.as_ref().is_some_and(|place| !settings.is_here(place)) {
             return Ok(Room::default());
         }
@@ -144,4 +145,4 @@ impl FileCapacity for Local {
 }
 
 #[cfg(feature = "component")]
-export_file_driver!(Local, listing, capacity);
+export_file_driver!(Local, listing, capacity, snapshots, snapshot_listing);

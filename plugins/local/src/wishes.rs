@@ -17,9 +17,9 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    /// Reads them, or says what cannot be had.
-    pub(crate) fn read(capabilities: &[Capability], parameters: &Context) -> Result<Self, Refusal> {
-        let default = check_parameters(parameters)?;
+    /// Reads them, or says what cannot be had. Where nobody names a file system it is the one that is `inherited` from what is copied, or ext4.
+    pub(crate) fn read(capabilities: &[Capability], parameters: &Context, inherited: Option<FilesystemKind>) -> Result<Self, Refusal> {
+        let named = check_parameters(parameters)?;
         let mut wishes = Self { is_block: false, filesystem: None };
         for capability in capabilities {
             if capability.mode.is_multi_node() {
@@ -28,18 +28,18 @@ impl Wishes {
             }
             match capability.access {
                 Access::Block => wishes.is_block = true,
-                Access::Mount(asked) => wishes.mount(asked, default)?,
+                Access::Mount(asked) => wishes.mount(asked, named, inherited)?,
             }
         }
         Ok(wishes)
     }
 
-    fn mount(&mut self, asked: Option<FilesystemKind>, default: Option<FilesystemKind>) -> Result<(), Refusal> {
-        let kind = match (asked, default) {
-            (Some(asked), Some(default)) if asked != default => {
-                return Err(Refusal::invalid(format!("the capability asks for {asked}, and `{FSTYPE}` for {default}")));
+    fn mount(&mut self, asked: Option<FilesystemKind>, named: Option<FilesystemKind>, inherited: Option<FilesystemKind>) -> Result<(), Refusal> {
+        let kind = match (asked, named) {
+            (Some(asked), Some(named)) if asked != named => {
+                return Err(Refusal::invalid(format!("the capability asks for {asked}, and `{FSTYPE}` for {named}")));
             }
-            (asked, default) => asked.or(default).unwrap_or(FilesystemKind::Ext4),
+            (asked, named) => asked.or(named).or(inherited).unwrap_or(FilesystemKind::Ext4),
         };
         match self.filesystem.replace(kind) {
             Some(other) if other != kind => Err(Refusal::invalid(format!("the capabilities ask for {other} and for {kind}; a volume has one of them"))),
@@ -50,6 +50,11 @@ impl Wishes {
     /// The sizes that such a volume can have.
     pub(crate) fn sizes(&self, settings: &Settings) -> Sizes {
         settings.sizes(self.filesystem.map_or(SMALLEST, FilesystemKind::smallest))
+    }
+
+    /// The file system that it is mounted with, if it is.
+    pub(crate) fn filesystem(&self) -> Option<FilesystemKind> {
+        self.filesystem
     }
 
     /// What is kept with the file.

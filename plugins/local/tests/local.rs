@@ -149,8 +149,6 @@ fn wishes_that_cannot_be_fulfilled_are_refused_by_name() {
         (mode(AccessMode::MultiNodeReaderOnly), "MULTI_NODE_READER_ONLY"),
         (used(&[ext4, xfs]), "ext4 and for xfs"),
         (CreateFacts { parameters: Context::from([("csi.storage.k8s.io/fstype", "xfs")]), ..used(&[ext4]) }, "csi.storage.k8s.io/fstype"),
-        (CreateFacts { source: Some(ContentSource::Volume("v".into())), ..wish("a") }, "cannot copy yet"),
-        (CreateFacts { source: Some(ContentSource::Snapshot("s".into())), ..wish("a") }, "cannot copy yet"),
     ] {
         let harness = harness();
         let refusal = harness.create_volume::<Local>(&facts).unwrap_err();

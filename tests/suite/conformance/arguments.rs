@@ -171,10 +171,14 @@ fn loop_a_source_that_cannot_be_copied_is_refused() {
     Requests::all(|r| {
         let refused = row("CreateVolume/INVALID_ARGUMENT");
         let of = |kind| Some(VolumeContentSource { r#type: kind });
-        let snapshot = Type::Snapshot(SnapshotSource { snapshot_id: "snapshot".to_owned() });
-        let volume = Type::Volume(VolumeSource { volume_id: r.volume.id() });
-        for source in [of(Some(snapshot)), of(Some(volume)), of(None)] {
-            refused.refuses(r.daemon.create_volume(but(r.create(), |m| m.volume_content_source = source)), "volume_content_source");
+        refused.refuses(r.daemon.create_volume(but(r.create(), |m| m.volume_content_source = of(None))), "volume_content_source");
+        for id in ["", "a/b\u{0}", &"x".repeat(129)] {
+            let snapshot = Type::Snapshot(SnapshotSource { snapshot_id: id.to_owned() });
+            let volume = Type::Volume(VolumeSource { volume_id: id.to_owned() });
+            for source in [of(Some(snapshot)), of(Some(volume))] {
+                let code = r.daemon.create_volume(but(r.create(), |m| m.volume_content_source = source)).unwrap_err().code();
+                assert!(matches!(code, tonic::Code::InvalidArgument | tonic::Code::NotFound), "{id:?}: {code:?}");
+            }
         }
     });
 }

@@ -83,7 +83,7 @@ fn loop_an_ext4_volume_grows_where_the_daemon_may_and_says_what_is_missing_where
     let path = volume.target(0);
     expand(&daemon, &volume, 64 * MIB, 0).unwrap();
     let answer = node_expand(&daemon, &volume, &path, range(64 * MIB, 0));
-    if may_resize_ext4() {
+    if harness::process::may_resize_ext4() {
         assert_eq!(row("NodeExpandVolume/grows").answers(answer), 64 * MIB);
     } else {
         row("NodeExpandVolume/FAILED_PRECONDITION").refuses(answer, "CAP_SYS_RESOURCE");
@@ -125,7 +125,7 @@ fn loop_a_stage_grows_an_ext4_file_system_where_the_daemon_may_and_says_what_is_
     down(&daemon, &volume);
     expand(&daemon, &volume, 64 * MIB, 0).unwrap();
     let answer = volume.stage(&daemon);
-    if may_resize_ext4() {
+    if harness::process::may_resize_ext4() {
         row("NodeStageVolume/grows").answers(answer);
         row("NodeStageVolume/grows").holds(filesystem_size(&volume.staging) > 48 << 20, "the file system fills its device");
         volume.unstage(&daemon).unwrap();

@@ -22,6 +22,7 @@ mod paths;
 mod publish;
 mod roles;
 mod secrets;
+mod snapshots;
 mod stage;
 mod stats;
 mod tidy;

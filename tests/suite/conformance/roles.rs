@@ -8,7 +8,7 @@ use windlass_csi::v1::snapshot_metadata_client::SnapshotMetadataClient;
 use windlass_csi::v1::{GetMetadataAllocatedRequest, GetMetadataDeltaRequest, GetPluginCapabilitiesRequest};
 
 /// What a headless daemon with the `local` driver serves.
-const SERVED: [&str; 18] = [
+const SERVED: [&str; 21] = [
     "GetPluginInfo",
     "GetPluginCapabilities",
     "Probe",
@@ -18,6 +18,9 @@ const SERVED: [&str; 18] = [
     "ListVolumes",
     "GetCapacity",
     "ControllerGetCapabilities",
+    "CreateSnapshot",
+    "DeleteSnapshot",
+    "ListSnapshots",
     "ControllerExpandVolume",
     "NodeStageVolume",
     "NodeUnstageVolume",

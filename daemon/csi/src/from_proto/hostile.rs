@@ -110,6 +110,7 @@ proptest! {
         check(&choices, delete_volume);
         check(&choices, validate_volume);
         check(&choices, list_volumes);
+        check(&choices, list_snapshots);
         check(&choices, capacity);
         check(&choices, expand_volume);
         check(&choices, stage_volume);

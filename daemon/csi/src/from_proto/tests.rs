@@ -411,3 +411,20 @@ fn a_snapshot_has_a_name_and_a_volume_and_no_place() {
     check(delete("a\u{7f}"), "snapshot_id", Kind::NoSuchVolume, "nothing");
     assert_eq!(taken(delete("s1")).snapshot.to_string(), "s1");
 }
+
+#[test]
+fn snapshots_are_listed_by_what_could_be_an_id() {
+    let ask = |snapshot: &str, volume: &str, token: &str| {
+        let (snapshot_id, source_volume_id, starting_token) = (snapshot.into(), volume.into(), token.into());
+        list_snapshots(v1::ListSnapshotsRequest { max_entries: 7, starting_token, snapshot_id, source_volume_id, ..Default::default() })
+    };
+    let all = taken(ask("", "", "t"));
+    assert_eq!((all.max_entries, all.starting_token.as_str(), all.snapshot, all.volume), (7, "t", None, None));
+    let read = taken(ask("s", "v", ""));
+    assert_eq!((read.snapshot.unwrap().to_string(), read.volume.unwrap().to_string()), ("s".to_owned(), "v".to_owned()));
+    check(ask("s\u{7f}", "", ""), "snapshot_id", Kind::NoSuchVolume, "nothing");
+    check(ask("", &"v".repeat(129), ""), "source_volume_id", Kind::NoSuchVolume, "nothing");
+    check(ask("s\u{7f}", "", &"x".repeat(129)), "starting_token", Kind::BadToken, "none of ours");
+    let secret = |key: String| list_snapshots(v1::ListSnapshotsRequest { secrets: [(key, "v".to_owned())].into(), ..Default::default() });
+    assert!(secret("user".into()).is_ok() && secret("x".repeat(5000)).is_err());
+}

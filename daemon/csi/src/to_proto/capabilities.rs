@@ -31,6 +31,8 @@ pub enum ControllerCapability {
     GetCapacity,
     /// CreateSnapshot, DeleteSnapshot, and CreateVolume from a snapshot.
     CreateDeleteSnapshot,
+    /// ListSnapshots.
+    ListSnapshots,
     /// CreateVolume from a volume.
     CloneVolume,
     /// ControllerExpandVolume.
@@ -78,6 +80,7 @@ pub fn controller_capabilities(capabilities: impl IntoIterator<Item = Controller
             ControllerCapability::ListVolumes => ControllerType::ListVolumes,
             ControllerCapability::GetCapacity => ControllerType::GetCapacity,
             ControllerCapability::CreateDeleteSnapshot => ControllerType::CreateDeleteSnapshot,
+            ControllerCapability::ListSnapshots => ControllerType::ListSnapshots,
             ControllerCapability::CloneVolume => ControllerType::CloneVolume,
             ControllerCapability::ExpandVolume => ControllerType::ExpandVolume,
             ControllerCapability::SingleNodeMultiWriter => ControllerType::SingleNodeMultiWriter,

@@ -182,3 +182,13 @@ fn a_snapshot_arrives_whole() {
     check(snapshot_created(but(cut(), |m| m.size = u64::MAX)), "snapshot.size_bytes", "at most");
     check(snapshot_created(but(cut(), |m| m.created.1 = 1_000_000_000)), "snapshot.creation_time", "1000000000");
 }
+
+#[test]
+fn a_list_of_snapshots_arrives_whole() {
+    let cut = || SnapshotAnswer { snapshot: "s".into(), volume: "v".into(), size: 42, created: (1_700_000_000, 7), is_ready: true };
+    let listed = snapshots_listed(vec![cut(), cut()], "next".into()).unwrap();
+    assert_eq!((listed.entries.len(), listed.next_token.as_str()), (2, "next"));
+    assert_eq!(listed.entries[1].snapshot, snapshot_created(cut()).unwrap().snapshot);
+    check(snapshots_listed(vec![cut(), but(cut(), |m| m.volume.clear())], String::new()), "entries[1].snapshot.source_volume_id", "required");
+    check(snapshots_listed(Vec::new(), "x".repeat(129)), "next_token", "129");
+}
