@@ -64,6 +64,9 @@ pub(crate) fn unreadable(context: &Context) -> Option<String> {
     if let Some(layout) = context.get(LAYOUT).filter(|layout| *layout != CURRENT_LAYOUT) {
         return Some(format!("volume_context has the `{LAYOUT}` {:?}, and this version reads {CURRENT_LAYOUT:?}; {way_out}", shown(layout)));
     }
+    if let Some(content) = context.get(CONTENT).filter(|content| *content != COPY) {
+        return Some(format!("volume_context has the `{CONTENT}` {:?}, which this version does not know; {way_out}", shown(content)));
+    }
     let kind = context.get(FILESYSTEM).filter(|kind| FilesystemKind::named(kind).is_none())?;
     Some(format!("volume_context has the `{FILESYSTEM}` {:?}, which this version does not know; {way_out}", shown(kind)))
 }

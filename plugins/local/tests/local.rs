@@ -342,7 +342,7 @@ fn the_plan_is_the_file_and_the_file_system_that_is_wanted() {
         assert_eq!((&plan.source, plan.content), (&Source::file("volumes", id), Content::Blank));
         assert_eq!(kind(plan), want, "{facts:?}");
     }
-    for (key, value) in [("layout", "2"), ("layout", ""), ("filesystem", "btrfs")] {
+    for (key, value) in [("layout", "2"), ("layout", ""), ("filesystem", "btrfs"), ("content", "thin")] {
         let refusal = attach(&VolumeFacts::new(id, none).context(key, value)).unwrap_err();
         assert!(matches!(&refusal, Refusal::Precondition(words) if words.contains(key) && words.contains("update")), "{refusal:?}");
     }

@@ -1,7 +1,6 @@
 //! Growing, at the controller and on the node: what really grows, what cannot, and what a stage grows by itself.
 
 use super::{filesystem_size, is_mounted, row};
-use harness::process::may_resize_ext4;
 use harness::{Daemon, Setup, Volume, block, mount, mount_as};
 use tonic::Status;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
