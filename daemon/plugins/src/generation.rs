@@ -27,6 +27,8 @@ pub struct DriverSpec {
     pub limits: Limits,
     /// Its `[config]` table.
     pub config: Context,
+    /// How many of its volumes a node may have, in the place of what its plugin says; 0 leaves it to the plugin.
+    pub max_volumes_per_node: u64,
     /// Who its process becomes; `None` where the daemon is not root.
     pub uid: Option<u32>,
 }

@@ -54,6 +54,7 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
             is_static_allowed: false,
         },
         limits: Limits::default(),
+        max_volumes_per_node: 0,
         config,
     };
     let workshop = Workshop { binary: Binary::current(), cache: Cache::open(&folder.0, "check")?, death_words: windlass_sandbox::death_words };

@@ -96,6 +96,8 @@ struct RawDriverLimits {
     host_calls: u64,
     message_kib: u64,
     concurrency: u64,
+    /// As the orchestrator is told; 0 leaves it to the plugin.
+    max_volumes_per_node: u64,
 }
 
 impl Default for RawDriverLimits {
@@ -107,6 +109,7 @@ impl Default for RawDriverLimits {
             host_calls: limits.host_calls.into(),
             message_kib: (limits.message >> 10).into(),
             concurrency: limits.concurrency.into(),
+            max_volumes_per_node: 0,
         }
     }
 }
@@ -170,9 +173,11 @@ pub(crate) fn driver(file: &Path, name: &DriverName, config: &Config) -> Result<
         ("limits.host_calls", limits.host_calls, 1, 1_000_000),
         ("limits.message_kib", limits.message_kib, 4, 1024),
         ("limits.concurrency", limits.concurrency, 1, 64),
+        ("limits.max_volumes_per_node", limits.max_volumes_per_node, 0, 1_000_000),
     ] {
         in_range(file, key, given, least, most)?;
     }
+    let max_volumes_per_node = limits.max_volumes_per_node;
     let limits = Limits {
         memory: limits.memory_mib << 20,
         call_ms: limits.call_ms,
@@ -182,7 +187,8 @@ pub(crate) fn driver(file: &Path, name: &DriverName, config: &Config) -> Result<
         ..Limits::default()
     };
     let config_table: Context = raw.config.into_iter().map(|(key, value)| (key, value.into_text())).collect();
-    Ok(DriverSpec { name: name.clone(), source, grants, limits, config: config_table, uid: uid(&config.instance, name) })
+    let uid = uid(&config.instance, name);
+    Ok(DriverSpec { name: name.clone(), source, grants, limits, config: config_table, max_volumes_per_node, uid })
 }
 
 #[cfg(test)]
@@ -214,6 +220,7 @@ mod tests {
         assert!(cluster("c1]\nmonitors = []").unwrap_err().contains("at least one"));
         assert!(cluster("\"a b\"]\nmonitors = [\"10.0.0.1\"]").unwrap_err().contains("names of clusters"));
         assert!(check("component = \"/p\"\n[limits]\ncall_ms = 1").unwrap_err().contains("between 10"));
+        assert!(check("component = \"/p\"\n[limits]\nmax_volumes_per_node = 1000001").unwrap_err().contains("limits.max_volumes_per_node"));
         assert!(driver_of(Path::new("/d/.x.toml.swp")).is_none() && driver_of(Path::new("/d/-x.toml")).unwrap().is_err());
     }
 }

@@ -60,7 +60,11 @@ pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
     };
     let facts = NodeFacts { node: config.node.clone(), topology: config.topology.clone(), addresses: addresses(&generation.spec.grants) };
     match generation.ask(PluginCall::NodeInfo(facts))? {
-        PluginAnswer::NodeInfo(info) => {
+        PluginAnswer::NodeInfo(mut info) => {
+            // The operator knows what the node can bear.
+            if generation.spec.max_volumes_per_node != 0 {
+                info.max_volumes = generation.spec.max_volumes_per_node;
+            }
             served.driver.remember_node(&info);
             Ok(info)
         }

@@ -1,7 +1,7 @@
 //! Room and reach: GetCapacity, NodeGetInfo, and volumes that are reachable from one node alone.
 
 use super::{but, row};
-use harness::{Daemon, Setup, Volume, mount};
+use harness::{DRIVER, Daemon, Setup, Volume, eventually, mount};
 use windlass_csi::v1::node_service_capability::Type;
 use windlass_csi::v1::node_service_capability::rpc::Type as Rpc;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
@@ -20,6 +20,17 @@ fn here_alone() -> Daemon {
 #[test]
 fn plugin_room_is_what_the_folder_has_and_none_elsewhere() {
     room(&here_alone());
+}
+
+#[test]
+fn plugin_an_operator_says_how_many_volumes_a_node_has() {
+    let daemon = Daemon::with(Setup { driver: "[limits]\nmax_volumes_per_node = 7\n".to_owned(), ..Setup::default() });
+    let most = || daemon.node_get_info(NodeGetInfoRequest {}).unwrap().max_volumes_per_node;
+    assert_eq!(most(), 7);
+    daemon.write_driver(DRIVER, "[limits]\nmax_volumes_per_node = 9\n");
+    eventually("the new limit", || (most() == 9).then_some(()));
+    daemon.write_driver(DRIVER, "");
+    eventually("what the plugin says", || (most() == 0).then_some(()));
 }
 
 /// Of a daemon whose volumes are on `node-1` alone.
