@@ -82,4 +82,20 @@ impl FileCapacity for Later {
     }
 }
 
-export_file_driver!(Later, listing, capacity);
+impl FileSnapshots for Later {
+    fn create_snapshot(host: &Host<'_>, files: &Files<'_>, facts: &SnapshotFacts) -> Result<Snapshot, Refusal> {
+        Local::create_snapshot(host, files, facts)
+    }
+
+    fn delete_snapshot(host: &Host<'_>, files: &Files<'_>, snapshot: &str) -> Result<(), Refusal> {
+        Local::delete_snapshot(host, files, snapshot)
+    }
+}
+
+impl FileSnapshotListing for Later {
+    fn list_snapshots(host: &Host<'_>, files: &Files<'_>, filter: &SnapshotFilter, max_entries: u32, token: &str) -> Result<SnapshotPage, Refusal> {
+        Local::list_snapshots(host, files, filter, max_entries, token)
+    }
+}
+
+export_file_driver!(Later, listing, capacity, snapshots, snapshot_listing);
