@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     wait_for_plugin(&running);
     println!("csi socket: {}", socket.display());
     println!("admin socket: {}", admin.display());
-    println!("volumes are mounted beneath: {}", folder.display());
+    println!("volumes are mounted beneath: {}", running.house.config.roots);
     println!("the plugin, to be replaced by a rename: {}", folder.join("plugins/local.wasm").display());
     running.wait()?;
     println!("taking everything down");

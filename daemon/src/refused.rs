@@ -38,10 +38,12 @@ pub(crate) enum Refused {
     #[error("there is no volume {0}")]
     NoVolume(VolumeId),
     /// Nothing of the volume is at the path.
-    #[error("volume {volume} is not at `volume_path`")]
+    #[error("volume {volume} is not at `volume_path`{}", .problem.as_ref().map(|problem| format!(", which {problem}")).unwrap_or_default())]
     NotAtPath {
         /// The volume.
         volume: VolumeId,
+        /// Why nothing of it can be there, whatever is.
+        problem: Option<PathError>,
     },
     /// The size that is asked for is not there.
     #[error("{0}")]

@@ -27,7 +27,7 @@ pub enum PathError {
     #[error("is {0} bytes long; the kernel takes 4095")]
     TooLong(usize),
     /// Not beneath any of the roots.
-    #[error("is not beneath {roots}; add its folder to `node.roots` if it should be served")]
+    #[error("is not beneath {roots}; add its folder to `node.roots` (`windlass dev --root`) if it should be served")]
     Outside {
         /// The roots, for people.
         roots: String,
@@ -148,9 +148,11 @@ impl Roots {
         for (number, root) in self.0.iter().enumerate() {
             let Some(below) = path.below(&root.spelled).or_else(|| path.below(&root.real)) else { continue };
             let is_kept = root.kept.iter().any(|kept| below == kept || below.strip_prefix(kept.as_str()).is_some_and(|b| b.starts_with('/')));
-            if !is_kept {
-                return Ok(Place { root: number, below: below.to_owned() });
+            // What the daemon keeps to itself stays so, also where another root is above it.
+            if is_kept {
+                break;
             }
+            return Ok(Place { root: number, below: below.to_owned() });
         }
         Err(PathError::Outside { roots: self.to_string() })
     }
@@ -207,6 +209,9 @@ mod tests {
             assert!(roots().place(bad).is_err(), "{bad}");
         }
         assert!(roots().place("/mnt/owner").is_ok());
+        let above = Root { spelled: HostPath::parse("/").unwrap(), real: HostPath::parse("/").unwrap(), kept: Vec::new() };
+        let nested = Roots::new(roots().iter().cloned().chain([above]).collect());
+        assert!(nested.place("/mnt/own/x").is_err() && nested.place("/etc/x").is_ok());
         assert!(matches!(HostPath::parse(&format!("/{}", "a".repeat(4096))), Err(PathError::TooLong(4097))));
     }
 }

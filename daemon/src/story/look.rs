@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use windlass_plan::grants::Grants;
 use windlass_plan::ids::VolumeId;
 use windlass_plan::lower::NODE_NAME;
-use windlass_plan::paths::Place;
+use windlass_plan::paths::{PathError, Place};
 use windlass_plan::plugin::{NodeFacts, NodeInfo, PluginAnswer, PluginCall};
 use windlass_plan::request::{Call, ExpandNode, VolumeStats};
 
@@ -37,16 +37,20 @@ pub(crate) fn expand(served: &Served, call: Call<ExpandNode>, _: &mut Claim) -> 
 
 /// Where the volume is seen at the path: the path itself, or the node in a staging folder.
 fn seen_place(served: &Served, work: &mut windlass_engine::Work<'_>, volume: &VolumeId, path: &str) -> Result<Place, Refused> {
-    let not_there = || Refused::NotAtPath { volume: volume.clone() };
+    let not_there = |problem| Refused::NotAtPath { volume: volume.clone(), problem };
     if work.is_absent()? {
         return Err(Refused::NoVolume(volume.clone()));
     }
-    let place = place(served, "volume_path", path)?;
+    let place = place(served, "volume_path", path).map_err(|refused| match refused {
+        // Where nothing is ever mounted, this volume is not either.
+        Refused::Path { problem: problem @ (PathError::Relative | PathError::Outside { .. }), .. } => not_there(Some(problem)),
+        other => other,
+    })?;
     if work.is_at(&place)? {
         return Ok(place);
     }
     let node = place.join(NODE_NAME);
-    if work.is_at(&node)? { Ok(node) } else { Err(not_there()) }
+    if work.is_at(&node)? { Ok(node) } else { Err(not_there(None)) }
 }
 
 /// Asked of the plugin; where it cannot answer, what it said last or what the configuration says, so that a node can always be

@@ -58,7 +58,9 @@ fn loop_another_volume_at_the_path_is_not_this_one() {
         volume.stage(&daemon).unwrap();
         volume.publish(&daemon, 0).unwrap();
     }
-    row("NodeGetVolumeStats/NOT_FOUND/2").refuses(ask(&daemon, &one, &other.target(0)), "volume_path");
+    for elsewhere in [other.target(0).as_str(), "some/path", "/nowhere/path"] {
+        row("NodeGetVolumeStats/NOT_FOUND/2").refuses(ask(&daemon, &one, elsewhere), "volume_path");
+    }
     for volume in [&one, &other] {
         volume.unpublish(&daemon, 0).unwrap();
         volume.unstage(&daemon).unwrap();
