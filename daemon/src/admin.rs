@@ -20,6 +20,8 @@ pub(crate) mod view;
 pub(crate) enum Question {
     /// Everything: [`view::Status`].
     Status,
+    /// What is going on, for callers and behind them: [`view::Ops`].
+    Ops,
     /// The devices of this node: a list of [`view::Device`].
     Devices,
     /// What a stage request would do: [`view::Explanation`].
@@ -89,6 +91,7 @@ async fn serve(house: Arc<House>, stream: UnixStream) {
 fn reply(house: &Arc<House>, line: &str) -> Reply {
     let answer = match serde_json::from_str(line) {
         Ok(Question::Status) => Ok(serde_json::to_value(answer::status(house))),
+        Ok(Question::Ops) => Ok(serde_json::to_value(answer::ops(house))),
         Ok(Question::Devices) => devices::devices(house).map(serde_json::to_value),
         Ok(Question::ExplainStage { driver, request }) => answer::explain_stage(house, driver.as_deref(), &request).map(serde_json::to_value),
         Ok(Question::AllowFormat { driver, volume, over_remains }) => {

@@ -38,6 +38,8 @@ enum Command {
         #[command(subcommand)]
         deed: Option<VolumesDeed>,
     },
+    /// The calls that run, and what is done in the background
+    Ops(Ask),
     /// The loop devices and mapped images of this node, and whose each is
     Devices(Ask),
     /// Show what a request would do, and do nothing
@@ -143,6 +145,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Volumes { ask, deed: Some(VolumesDeed::AllowFormat { driver, id, over_remains }) } => {
             command::status::allow_format(&ask, &Question::AllowFormat { driver, volume: id, over_remains })
         }
+        Command::Ops(ask) => command::ops::ops(&ask),
         Command::Devices(ask) => command::devices::devices(&ask),
         Command::Explain { what: Explain::Stage { request, driver, ask } } => command::explain::stage(&ask, driver, &request),
         Command::Plugin { deed: PluginDeed::Check { file, output, config } } => command::plugin::check(&file, output, &config),

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod csi;
 pub(crate) mod devices;
 pub(crate) mod explain;
+pub(crate) mod ops;
 pub(crate) mod plugin;
 pub(crate) mod status;
 

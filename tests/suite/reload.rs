@@ -234,6 +234,8 @@ fn plugin_a_call_in_flight_finishes_on_the_generation_that_it_began_on() {
     let volume = std::thread::scope(|scope| {
         let call = scope.spawn(|| Volume::create(&daemon, "in-flight", block(Mode::SingleNodeWriter), 1));
         let began = eventually("the call's beginning", || daemon.status()["going"].as_array().filter(|going| !going.is_empty()).map(|_| Instant::now()));
+        let ops = String::from_utf8(daemon.windlass(&["ops"]).stdout).unwrap();
+        assert!(ops.contains("CreateVolume") && ops.contains("in-flight") && ops.contains(DRIVER), "{ops}");
         replace(&daemon, "local-v2", "0.1.1");
         assert!(!call.is_finished(), "the call did not wait for the plugin that it was sent to");
         assert!(Path::new(&format!("/proc/{old}")).exists(), "the old process was ended under its call");

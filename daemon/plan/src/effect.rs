@@ -240,6 +240,35 @@ pub enum EffectAnswer {
     },
     /// Of the interface `rbd`.
     Rbd(RbdAnswer),
+    /// What is done while nobody waits for it. Asked for by the operator, never by a plugin.
+    Background(Vec<Background>),
+}
+
+/// Work in a pool that nobody waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Background {
+    /// What is done: `purge` (the trash is emptied) or `flatten` (copies are made independent).
+    pub what: String,
+    /// The pool.
+    pub pool: String,
+    /// How it is.
+    pub state: BackgroundState,
+    /// Seconds since it was asked for.
+    pub seconds: u64,
+    /// Why it could not be ended yet, as the last round found.
+    pub why: Option<String>,
+}
+
+/// How work in the background is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackgroundState {
+    /// It is being done.
+    Working,
+    /// It waits for its turn, or to be tried again.
+    Waiting,
+    /// It was tried often enough: the next call that concerns the pool has it tried again.
+    Left,
 }
 
 /// What an effect of the interface `rbd` answers.

@@ -1,15 +1,17 @@
 //! Puts together what the admin socket answers.
 
-use super::view::{Driver, DriverState, Effects, ExplainedStep, Explanation, Going, Status, StuckWorker, Unowned, Volume};
+use super::view::{BackEndWork, Driver, DriverState, Effects, ExplainedStep, Explanation, Going, Ops, Status, StuckWorker, Unowned, Volume};
 use crate::house::House;
 use crate::registration::Standing;
 use crate::served::Served;
 use crate::story;
 use std::sync::{Arc, PoisonError};
 use windlass_engine::record::{Record, StrandState, What};
+use windlass_plan::effect::Background;
 use windlass_plan::format::{FormatNote, FormatState};
 use windlass_plan::ids::VolumeId;
 use windlass_plan::lower;
+use windlass_wire::effects::BackEnd;
 
 pub(super) fn status(house: &Arc<House>) -> Status {
     let records = house.records();
@@ -32,16 +34,28 @@ pub(super) fn status(house: &Arc<House>) -> Status {
             .collect(),
         drivers: house.all().iter().map(|served| driver(served, &records)).collect(),
         volumes: records.iter().map(volume).collect(),
-        going: (house.claims.going().into_iter())
-            .map(|going| {
-                let (driver, on) = going.claimed.into_parts();
-                Going { driver: driver.to_string(), on, verb: going.verb.to_owned(), seconds: going.age.as_secs_f64() }
-            })
-            .collect(),
+        going: going(house),
         unowned: (house.unowned.lock().unwrap_or_else(PoisonError::into_inner).iter())
             .map(|marked| Unowned { device: marked.device.clone(), backing: marked.backing.clone() })
             .collect(),
     }
+}
+
+/// The calls that run.
+fn going(house: &House) -> Vec<Going> {
+    let going = |going: crate::claims::Going| {
+        let (driver, on) = going.claimed.into_parts();
+        Going { driver: driver.to_string(), on, verb: going.verb.to_owned(), seconds: going.age.as_secs_f64() }
+    };
+    house.claims.going().into_iter().map(going).collect()
+}
+
+pub(super) fn ops(house: &House) -> Ops {
+    let work = |(back_end, said): (BackEnd, Result<Vec<Background>, String>)| match said {
+        Ok(work) => BackEndWork { back_end: back_end.to_string(), work, problem: None },
+        Err(problem) => BackEndWork { back_end: back_end.to_string(), work: Vec::new(), problem: Some(problem) },
+    };
+    Ops { calls: going(house), background: house.effects.background().into_iter().map(work).collect() }
 }
 
 fn driver(served: &Served, records: &[Record]) -> Driver {

@@ -1,6 +1,7 @@
 //! What the admin socket answers, as it is printed with `-o json`.
 
 use serde::{Deserialize, Serialize};
+use windlass_plan::effect::Background;
 use windlass_plan::step::{Step, Undo};
 
 /// The daemon, its drivers and its volumes.
@@ -98,6 +99,24 @@ pub(crate) struct Going {
     pub(crate) on: String,
     pub(crate) verb: String,
     pub(crate) seconds: f64,
+}
+
+/// What is going on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ops {
+    /// Calls, also those whose callers have hung up.
+    pub(crate) calls: Vec<Going>,
+    /// What nobody waits for, a back end each.
+    pub(crate) background: Vec<BackEndWork>,
+}
+
+/// What is done in a back end while nobody waits for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BackEndWork {
+    pub(crate) back_end: String,
+    pub(crate) work: Vec<Background>,
+    /// Why its process does not say.
+    pub(crate) problem: Option<String>,
 }
 
 /// A device that carries a mark and has no record.

@@ -4,7 +4,7 @@ use super::sweep::Sweeps;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use windlass_ceph::{CephError, Cluster, ClusterAccess, ClusterKey, Clusters, Limits, SnapshotAt};
-use windlass_plan::effect::{EffectAnswer, EffectError, ImageVerb, PoolVerb, RbdAnswer, RbdVerb};
+use windlass_plan::effect::{Background, EffectAnswer, EffectError, ImageVerb, PoolVerb, RbdAnswer, RbdVerb};
 use windlass_plan::rbd::{PoolAt, RbdName};
 use windlass_plan::request::Secret;
 
@@ -21,6 +21,11 @@ impl Images {
         windlass_ceph::load().map_err(|error| error.to_string())?;
         let clusters = Arc::new(Clusters::new(Limits::default()));
         Ok(Self { monitors: monitors.iter().map(ToString::to_string).collect(), sweeps: Sweeps::new(clusters.clone()), clusters })
+    }
+
+    /// What is done behind the callers' backs.
+    pub(super) fn background(&self) -> Vec<Background> {
+        self.sweeps.board.list()
     }
 
     /// Does one effect, as `user`.

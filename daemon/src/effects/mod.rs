@@ -1,5 +1,6 @@
 //! Effects: what plugins have done in the world while a controller call runs. Checked here, done in processes of their own.
 
+mod board;
 mod files;
 mod images;
 mod mortal;

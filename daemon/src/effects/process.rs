@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use windlass_plan::effect::{EffectAnswer, EffectError};
+use windlass_plan::effect::{Background, EffectAnswer, EffectError};
 use windlass_plan::plugin::RefusalKind;
 use windlass_plan::request::Secret;
 use windlass_plugins::child::Binary;
@@ -20,6 +20,8 @@ use windlass_wire::sealed::Sealed;
 
 /// How long a look is waited for. It changes nothing, whenever it ends.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long an operator's question is waited for, which asks nobody but the process.
+const GLANCE: Duration = Duration::from_secs(1);
 /// How long a process may take to shut itself in and open its folder, or load its library.
 const START: Duration = Duration::from_secs(10);
 /// Effects that may wait for one back end at once: each has a thread.
@@ -83,6 +85,12 @@ impl EffectsProcesses {
             Some((back_end, running.process.pid, running.ready.missing_walls.clone()))
         };
         desks.into_iter().filter_map(view).collect()
+    }
+
+    /// What the processes that run do while nobody waits for it; why one does not say.
+    pub(crate) fn background(&self) -> Vec<(BackEnd, Result<Vec<Background>, String>)> {
+        let running: Vec<_> = lock(&self.desks).iter().filter_map(|(back_end, desk)| Some((back_end.clone(), desk.running_now()?))).collect();
+        running.into_iter().map(|(back_end, running)| (back_end, running.background())).collect()
     }
 
     /// Has an effect done that was checked before, with the key that it needs.
@@ -154,6 +162,11 @@ impl Desk {
         Ok(running)
     }
 
+    /// The process, if one runs; one that is being started is not waited for.
+    fn running_now(&self) -> Option<Arc<Running>> {
+        self.state.try_lock().ok()?.running.clone().filter(|running| !running.mux.is_lost())
+    }
+
     fn start(&self, binary: &Binary) -> Result<Running, EffectError> {
         if self.dying.load(Ordering::SeqCst) >= DYING {
             return Err(unavailable(format!("{} does not answer: earlier work hangs in it", self.back_end)));
@@ -172,6 +185,22 @@ impl Desk {
         }
         let mux = Mux::start("effects", socket, frame::LIMIT).map_err(|error| failed(&error))?;
         Ok(Running { mux, process, ready })
+    }
+}
+
+impl Running {
+    fn background(&self) -> Result<Vec<Background>, String> {
+        let asked = self.mux.call().and_then(|call| {
+            call.send(&Request::Do { id: call.id, deed: Deed::Background })?;
+            call.wait(Instant::now() + GLANCE)
+        });
+        match asked.map(|reply| reply.result) {
+            Ok(Ok(EffectAnswer::Background(list))) => Ok(list),
+            Ok(Ok(_)) => Err("its process answers something else".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(WaitError::TimedOut) => Err("its process is busy, and does not answer within a second".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

@@ -156,6 +156,8 @@ impl Room {
                 }
             },
             (Self::Cluster(images), Deed::Rbd { user, verb }, Some(key)) => (images.perform(&user, key, verb), Ok(())),
+            (Self::Cluster(images), Deed::Background, _) => (Ok(EffectAnswer::Background(images.background())), Ok(())),
+            (Self::Folder(_), Deed::Background, _) => (Ok(EffectAnswer::Background(Vec::new())), Ok(())),
             _ => (Err(refuse(RefusalKind::Unavailable, "the effect is not one for this back end, or came without its key".to_owned())), Ok(())),
         }
     }

@@ -2,11 +2,13 @@
 //!
 //! What there is to do is found in the cluster, so that a new process goes on where one died.
 
+use super::board::Board;
 use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use windlass_ceph::{ClusterAccess, Clusters, Purged};
+use windlass_plan::effect::BackgroundState;
 use windlass_plan::rbd::{PoolAt, RbdName};
 
 /// Images of one round, before other pools have their turn.
@@ -21,6 +23,8 @@ const FRUITLESS: usize = 12;
 /// The two threads, each of which takes one pool after the other.
 pub(super) struct Sweeps {
     clusters: Arc<Clusters>,
+    /// What there is to do, for those who ask.
+    pub(super) board: Arc<Board>,
     state: Mutex<State>,
 }
 
@@ -40,15 +44,15 @@ struct Sweep {
 
 impl Sweeps {
     pub(super) fn new(clusters: Arc<Clusters>) -> Self {
-        Self { clusters, state: Mutex::default() }
+        Self { clusters, board: Arc::default(), state: Mutex::default() }
     }
 
     /// Has everything looked at that an earlier process may have left: once in the process's life.
     pub(super) fn look(&self, access: ClusterAccess, at: PoolAt) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.told.insert((access.user.clone(), at.clone())) {
-            hand(&mut state.flatten, "flatten", &self.clusters, flatten, Sweep { access: access.clone(), at: at.clone() });
-            hand(&mut state.purge, "purge", &self.clusters, purge, Sweep { access, at });
+            self.hand(&mut state.flatten, FLATTEN, Sweep { access: access.clone(), at: at.clone() });
+            self.hand(&mut state.purge, PURGE, Sweep { access, at });
         }
     }
 
@@ -59,7 +63,7 @@ impl Sweeps {
         // What was deleted before in another pool may have waited for this one.
         let pools: Vec<PoolAt> = state.told.iter().filter(|(user, other)| *user == access.user && *other != at).map(|(_, other)| other.clone()).collect();
         for at in std::iter::once(at).chain(pools) {
-            hand(&mut state.purge, "purge", &self.clusters, purge, Sweep { access: access.clone(), at });
+            self.hand(&mut state.purge, PURGE, Sweep { access: access.clone(), at });
         }
     }
 
@@ -67,25 +71,37 @@ impl Sweeps {
     pub(super) fn flatten(&self, access: ClusterAccess, at: PoolAt) {
         self.look(access.clone(), at.clone());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        hand(&mut state.flatten, "flatten", &self.clusters, flatten, Sweep { access, at });
+        self.hand(&mut state.flatten, FLATTEN, Sweep { access, at });
+    }
+
+    /// Hands a pool to a thread, which is started with the first.
+    fn hand(&self, to: &mut Option<Sender<Sweep>>, kind: Kind, sweep: Sweep) {
+        let name = kind.name;
+        if to.is_none() {
+            let (sender, sweeps) = channel();
+            let (clusters, board) = (self.clusters.clone(), self.board.clone());
+            let work = move || in_turn(&sweeps, kind, &clusters, &board);
+            match std::thread::Builder::new().name(name.into()).stack_size(1 << 20).spawn(work) {
+                Ok(_) => *to = Some(sender),
+                Err(error) => return tracing::warn!(%error, "no thread to {name} with; what there is to do waits for the next call"),
+            }
+        }
+        if let Some(Err(_)) = to.as_ref().map(|to| to.send(sweep)) {
+            // The thread is gone, by a panic: the next call starts another.
+            *to = None;
+        }
     }
 }
 
-/// Hands a pool to a thread, which is started with the first.
-fn hand(to: &mut Option<Sender<Sweep>>, name: &'static str, clusters: &Arc<Clusters>, work: fn(&Clusters, &Receiver<Sweep>), sweep: Sweep) {
-    if to.is_none() {
-        let (sender, sweeps) = channel();
-        let clusters = clusters.clone();
-        match std::thread::Builder::new().name(name.into()).stack_size(1 << 20).spawn(move || work(&clusters, &sweeps)) {
-            Ok(_) => *to = Some(sender),
-            Err(error) => return tracing::warn!(%error, "no thread to {name} with; what there is to do waits for the next call"),
-        }
-    }
-    if let Some(Err(_)) = to.as_ref().map(|to| to.send(sweep)) {
-        // The thread is gone, by a panic: the next call starts another.
-        *to = None;
-    }
+/// What a thread does, and what it is called.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    round: fn(&Clusters, &Sweep, &str) -> Round,
 }
+
+const PURGE: Kind = Kind { name: "purge", round: purge };
+const FLATTEN: Kind = Kind { name: "flatten", round: flatten };
 
 /// A pool that a thread is at.
 struct Pending {
@@ -100,12 +116,12 @@ enum Round {
     Done,
     /// Something was done, and there may be more, after this one.
     On(String),
-    /// There is something that cannot be done yet.
-    Later,
+    /// There is something that cannot be done yet, and why.
+    Later(String),
 }
 
 /// Takes the pools in turn, a round each, until there is nothing more to do in them or nothing can be done.
-fn in_turn(sweeps: &Receiver<Sweep>, round: impl Fn(&Sweep, &str) -> Round) {
+fn in_turn(sweeps: &Receiver<Sweep>, kind: Kind, clusters: &Clusters, board: &Board) {
     let mut pending: Vec<Pending> = Vec::new();
     let mut is_idle = true;
     loop {
@@ -117,48 +133,61 @@ fn in_turn(sweeps: &Receiver<Sweep>, round: impl Fn(&Sweep, &str) -> Round) {
         match next {
             Ok(sweep) => match pending.iter_mut().find(|one| one.sweep.at == sweep.at && one.sweep.access == sweep.access) {
                 Some(known) => known.fruitless = 0,
-                None => pending.push(Pending { sweep, after: String::new(), fruitless: 0 }),
+                None => {
+                    board.write(kind.name, &sweep.at, BackgroundState::Waiting, None);
+                    pending.push(Pending { sweep, after: String::new(), fruitless: 0 });
+                }
             },
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         is_idle = true;
-        pending.retain_mut(|one| match round(&one.sweep, &one.after) {
-            Round::Done => false,
-            Round::On(after) => {
-                (one.after, one.fruitless, is_idle) = (after, 0, false);
-                true
-            }
-            Round::Later => {
-                one.after.clear();
-                one.fruitless += 1;
-                one.fruitless < FRUITLESS
+        pending.retain_mut(|one| {
+            let at = &one.sweep.at;
+            board.write(kind.name, at, BackgroundState::Working, None);
+            match (kind.round)(clusters, &one.sweep, &one.after) {
+                Round::Done => {
+                    board.wipe(kind.name, at);
+                    false
+                }
+                Round::On(after) => {
+                    board.write(kind.name, at, BackgroundState::Waiting, None);
+                    (one.after, one.fruitless, is_idle) = (after, 0, false);
+                    true
+                }
+                Round::Later(why) => {
+                    one.after.clear();
+                    one.fruitless += 1;
+                    let is_tried_again = one.fruitless < FRUITLESS;
+                    board.write(kind.name, at, if is_tried_again { BackgroundState::Waiting } else { BackgroundState::Left }, Some(why));
+                    is_tried_again
+                }
             }
         });
     }
 }
 
 /// Removes what is in the trash, a few images a round.
-fn purge(clusters: &Clusters, sweeps: &Receiver<Sweep>) {
-    in_turn(sweeps, |Sweep { access, at }, after| match clusters.connect(access).and_then(|cluster| cluster.purge(at, after, ROUND)) {
+fn purge(clusters: &Clusters, Sweep { access, at }: &Sweep, after: &str) -> Round {
+    match clusters.connect(access).and_then(|cluster| cluster.purge(at, after, ROUND)) {
         Ok(Purged { next: None, kept: 0, .. }) => Round::Done,
-        Ok(Purged { next: None, removed: 0, .. }) => Round::Later,
+        Ok(Purged { next: None, removed: 0, kept }) => Round::Later(format!("{kept} deleted images are still needed by their copies, or open somewhere")),
         Ok(Purged { next, .. }) => Round::On(next.unwrap_or_default()),
         Err(error) => {
             tracing::warn!(pool = %at, %error, "the trash is not emptied; it is tried again");
-            Round::Later
+            Round::Later(error.to_string())
         }
-    });
+    }
 }
 
 /// Makes copies independent, one after the other.
-fn flatten(clusters: &Clusters, sweeps: &Receiver<Sweep>) {
-    in_turn(sweeps, |Sweep { access, at }, after| match clusters.connect(access).and_then(|cluster| cluster.flatten_noted(at, after, ROUND)) {
+fn flatten(clusters: &Clusters, Sweep { access, at }: &Sweep, after: &str) -> Round {
+    match clusters.connect(access).and_then(|cluster| cluster.flatten_noted(at, after, ROUND)) {
         Ok(None) => Round::Done,
         Ok(Some(after)) => Round::On(after),
         Err(error) => {
             tracing::warn!(pool = %at, %error, "a copy is not made independent; it is tried again");
-            Round::Later
+            Round::Later(error.to_string())
         }
-    });
+    }
 }

@@ -78,6 +78,8 @@ pub enum Deed {
         /// What.
         verb: RbdVerb,
     },
+    /// Tell what is done while nobody waits for it. Needs no key, and asks nobody.
+    Background,
 }
 
 impl Deed {
@@ -86,6 +88,7 @@ impl Deed {
         match self {
             Self::Files(verb) => verb.changes(),
             Self::Rbd { verb, .. } => verb.changes(),
+            Self::Background => false,
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{Calls, controller, eventually_ok, from_volume, nothing_is_left};
 use harness::process::roles;
+use harness::{Daemon, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// A volume with more images behind it is made independent of them.
@@ -43,10 +45,13 @@ fn ceph_a_death_in_the_middle_of_making_a_copy_independent_is_gone_on_from() {
     assert!(in_the_middle > 0, "no death was in the middle: this shows nothing");
 
     let until = Instant::now() + Duration::from_secs(120);
+    let mut is_shown = false;
     while !notes().trim().is_empty() {
+        is_shown |= behind(&controller.daemon).iter().any(|(what, pool, _)| what == "flatten" && pool == "rbd");
         assert!(Instant::now() < until, "it is not gone on with: {}\n{}", notes(), controller.daemon.log());
         std::thread::sleep(Duration::from_millis(200));
     }
+    assert!(is_shown, "`windlass ops` says nothing of it");
     assert!(!cluster.rbd(&["info", &last]).contains("parent:"), "{last}");
     let bytes = |image: &str| {
         let file = controller.daemon.path("exported");
@@ -58,11 +63,28 @@ fn ceph_a_death_in_the_middle_of_making_a_copy_independent_is_gone_on_from() {
     let copied = bytes(&last);
     assert!(copied == bytes(&image(&chain[0].volume_id)), "{last} is not what it was copied from");
     assert!(copied.iter().any(|byte| *byte != 0));
-    for volume in &chain {
+    // A source whose copies live is deleted, waits for them, and is seen to.
+    eventually_ok(|| calls.delete(&chain[0].volume_id)).unwrap();
+    eventually("the trash that waits for the copies", || {
+        let why = behind(&controller.daemon).into_iter().find_map(|(what, _, why)| if what == "purge" { why } else { None })?;
+        assert!(why.contains("copies"), "{why}");
+        Some(())
+    });
+    for volume in &chain[1..] {
         eventually_ok(|| calls.delete(&volume.volume_id)).unwrap();
     }
     for round in 0..2 {
         calls.delete(&calls.create(&format!("tick-{round}"), 1, None).unwrap().volume_id).unwrap();
     }
     nothing_is_left(&controller);
+    eventually("nothing to be done any more", || behind(&controller.daemon).is_empty().then_some(()));
+}
+
+/// What `windlass ops` shows to be done in the background: what, in which pool, and why not yet.
+fn behind(daemon: &Daemon) -> Vec<(String, String, Option<String>)> {
+    let output = daemon.windlass(&["ops", "-o", "json"]);
+    let ops: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let work = ops["background"].as_array().unwrap().iter().flat_map(|one| one["work"].as_array().unwrap());
+    work.map(|work| (text(&work["what"]).unwrap(), text(&work["pool"]).unwrap(), text(&work["why"]))).collect()
 }
