@@ -114,19 +114,14 @@ fn vm_rbd_silent_monitors_are_an_error_in_time_and_hold_up_nobody_for_long() {
     let node = rbd::node_id(&driver).unwrap();
     let mut volume = RbdVolume::create(&driver, &cluster, "silent", mount_as("ext4", Mode::SingleNodeWriter, &[]), 32).unwrap();
     volume.attach(&driver, &node).unwrap();
-    for daemon in ["mon.a", "osd.0"] {
-        cluster.pause(daemon).unwrap();
-    }
+    // The monitors alone: an OSD without peers that was silent for a minute has been seen to answer nobody for minutes after.
+    cluster.pause("mon.a").unwrap();
     let begun = Instant::now();
     let refused = volume.stage(&driver).unwrap_err();
     assert!([Code::Unavailable, Code::DeadlineExceeded].contains(&refused.code()), "{refused}");
     assert!(begun.elapsed() < Duration::from_secs(35), "{:?}", begun.elapsed());
-    let refused = volume.clone().attach(&driver, &node).unwrap_err();
-    assert!([Code::Unavailable, Code::DeadlineExceeded].contains(&refused.code()), "{refused}");
     assert!(driver.probe().unwrap(), "Probe answers all the while");
-    for daemon in ["mon.a", "osd.0"] {
-        cluster.resume(daemon).unwrap();
-    }
+    cluster.resume("mon.a").unwrap();
     let back = Instant::now();
     // A second is usual, ten are promised. Now and then the kernel's client takes more than a minute to find its monitor again; what it was
     // doing is shown then.
