@@ -121,10 +121,11 @@ impl Work<'_> {
             return Err(Failure::new(Reason::BadPath, format!("{path} is where the volume is staged, not a target of it; NodeUnstageVolume takes it down")));
         }
         if !self.unwind_publishes(|facts| facts.target == *target).map_err(left_behind)? {
-            self.observe()?;
+            let is_there = self.is_at(target)?;
             let undo = Undo::Unmount { volume: self.key, place: target.clone(), made: Some(TargetKind::Either) };
-            // A wrong path stays wrong, however often it is asked for.
-            self.undo_all(vec![undo]).map_err(|failure| if failure.reason == Reason::BadPath { failure } else { left_behind(failure) })?;
+            // A wrong path stays wrong, however often it is asked for. One where the volume was seen is not wrong, and nobody knows how far this came.
+            let is_wrong = |failure: &Failure| failure.reason == Reason::BadPath && !is_there;
+            self.undo_all(vec![undo]).map_err(|failure| if is_wrong(&failure) { failure } else { left_behind(failure) })?;
         }
         Ok(Settled::Done)
     }
