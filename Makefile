@@ -52,8 +52,8 @@ torture: build ## what takes longer, or silences a cluster at random moments: no
 	@tools/setup test
 	tools/setup vm
 	export WINDLASS_LOCAL_WASM=$(GUESTS)/local.wasm WINDLASS_GUESTS=$(GUESTS)
-	WINDLASS_MODEL_CASES=100000 timeout -k 10 3600 cargo test --locked --workspace --test model -- --nocapture
-	WINDLASS_MODEL_CASES=2000 timeout -k 10 3600 cargo test --locked --workspace --test suite -- --nocapture model::
+	WINDLASS_MODEL_SEED=random WINDLASS_MODEL_CASES=100000 timeout -k 10 3600 cargo test --locked --workspace --test model -- --nocapture
+	WINDLASS_MODEL_SEED=random WINDLASS_MODEL_CASES=2000 timeout -k 10 3600 cargo test --locked --workspace --test suite -- --nocapture model::
 	timeout -k 10 7200 cargo test --locked --workspace --test suite -- --nocapture --test-threads 1 vm::torture
 	timeout -k 10 3600 cargo test --locked --workspace --test cluster -- --nocapture half_way
 

@@ -1,14 +1,15 @@
 //! What is behind a copy: the snapshot that it was made from, the chain of images that its data come from, and copies that are to be cut off from theirs.
 //!
 //! Which copies are to be cut off is kept in an object of the pool, whose keys are their names: noted before a copy is made and after, forgotten when
-//! it is done. So whoever comes next goes on where another died.
+//! it is done. One that is not finished yet is left alone, with its note. So whoever comes next goes on where another died.
 
 use crate::cluster::{Cluster, Place};
+use crate::copy::COPY_OF;
 use crate::delete::OUR_SNAPSHOTS;
 use crate::encoding::{Decoder, Malformed};
 use crate::error::{CephError, Errno};
 use crate::header::{header_of, rbd};
-use windlass_plan::rbd::{PoolAt, RbdName};
+use windlass_plan::rbd::{ImageFacts, PoolAt, RbdName};
 
 /// The object that names what is to be cut off.
 const NOTES: &str = "windlass.flatten";
@@ -48,6 +49,9 @@ impl Place<'_> {
         if let Ok(name) = RbdName::parse(note)
             && let Some(id) = self.id(&name)?
         {
+            if self.is_half_made(&name, &id)? {
+                return Ok(());
+            }
             self.release_own_snapshot(&name, &id)?;
             match self.cluster.flatten(self.at, &name) {
                 Ok(()) | Err(CephError::NotFound { .. }) => {}
@@ -55,6 +59,14 @@ impl Place<'_> {
             }
         }
         self.io.omap_remove(NOTES, &[note]).map_err(|errno| CephError::of("forget", format!("the note on {note} in the pool {}", self.at), errno))
+    }
+
+    /// Is the copy one that is not finished yet, and may be thrown away by who goes on with it? It says nothing of itself, or what its source says.
+    fn is_half_made(&self, name: &RbdName, id: &str) -> Result<bool, CephError> {
+        let Some(Parent { at, image, .. }) = self.parent(name, id)? else { return Ok(false) };
+        let says = |facts: Option<ImageFacts>| facts.and_then(|mut facts| facts.metadata.remove(COPY_OF));
+        let (its, source) = (says(self.facts(name, id)?), says(self.cluster.place(&at)?.facts(name, &image)?));
+        Ok(its.is_none() || its == source)
     }
 
     /// Notes a copy to be made independent.

@@ -23,10 +23,14 @@ impl Encoder {
         self
     }
 
-    /// A string, and a buffer just the same.
+    /// A string is a buffer.
     pub(crate) fn text(self, value: &str) -> Self {
+        self.buffer(value.as_bytes())
+    }
+
+    pub(crate) fn buffer(self, value: &[u8]) -> Self {
         let mut encoder = self.u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
-        encoder.0.extend(value.as_bytes());
+        encoder.0.extend(value);
         encoder
     }
 

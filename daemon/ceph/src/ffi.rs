@@ -17,7 +17,6 @@ struct RawWatcher {
     cookie: u64,
 }
 
-type Progress = extern "C" fn(u64, u64, *mut c_void) -> c_int;
 type Callback = extern "C" fn(u64, usize, c_int, *mut c_void) -> c_int;
 
 /// Declares the functions of one library, and how they are found in it.
@@ -56,6 +55,7 @@ functions! { LibRados {
     fn rados_ioctx_set_namespace(*mut c_void, *const c_char);
     fn rados_set_pool_full_try(*mut c_void);
     fn rados_read(*mut c_void, *const c_char, *mut c_char, usize, u64) -> c_int;
+    fn rados_stat(*mut c_void, *const c_char, *mut u64, *mut libc::time_t) -> c_int;
     fn rados_exec(*mut c_void, *const c_char, *const c_char, *const c_char, *const c_char, usize, *mut c_char, usize) -> c_int;
     fn rados_create_read_op() -> *mut c_void;
     fn rados_release_read_op(*mut c_void);
@@ -95,7 +95,8 @@ functions! { LibRbd {
     fn rbd_snap_create(*mut c_void, *const c_char) -> c_int;
     fn rbd_snap_remove(*mut c_void, *const c_char) -> c_int;
     fn rbd_flatten(*mut c_void) -> c_int;
-    fn rbd_rebuild_object_map(*mut c_void, Progress, *mut c_void) -> c_int;
+    fn rbd_get_overlap(*mut c_void, *mut u64) -> c_int;
+    fn rbd_read(*mut c_void, u64, usize, *mut c_char) -> isize;
 } }
 
 /// Both libraries. They stay loaded until the process ends.
@@ -372,6 +373,17 @@ impl Pool {
         let read = checked(unsafe { (self.lib().rados_read)(self.raw, object.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })?;
         buffer.truncate(read as usize);
         Ok(buffer)
+    }
+
+    /// Is there such an object? 1 operation.
+    pub(crate) fn exists(&self, object: &str) -> Result<bool, Errno> {
+        let (object, mut size, mut time) = (c(object)?, 0, 0);
+        // SAFETY: a C string, and places for two numbers.
+        match checked(unsafe { (self.lib().rados_stat)(self.raw, object.as_ptr(), &mut size, &mut time) }) {
+            Ok(_) => Ok(true),
+            Err(Errno(libc::ENOENT)) => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Has a method of an object class done that answers nothing: 1 operation.
@@ -746,13 +758,26 @@ impl Image<'_> {
         checked(unsafe { (self.pool.rbd().rbd_snap_remove)(self.raw, name.as_ptr()) }).map(drop)
     }
 
-    /// Writes its object map anew, from what objects there are.
-    pub(crate) fn rebuild_object_map(&self) -> Result<(), Errno> {
-        extern "C" fn goes_on(_: u64, _: u64, _: *mut c_void) -> c_int {
-            0
+    /// How many bytes at its beginning come from its parent where it has none of its own; 0 without a parent.
+    pub(crate) fn overlap(&self) -> Result<u64, Errno> {
+        let mut overlap = 0;
+        // SAFETY: a live handle, and a place for a number.
+        checked(unsafe { (self.pool.rbd().rbd_get_overlap)(self.raw, &mut overlap) })?;
+        Ok(overlap)
+    }
+
+    /// Fills the buffer with what is in the image, or in its parent, from there on.
+    pub(crate) fn read(&self, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), Errno> {
+        while !buffer.is_empty() {
+            // SAFETY: a live handle, and a buffer as long as we say.
+            let read = unsafe { (self.pool.rbd().rbd_read)(self.raw, offset, buffer.len(), buffer.as_mut_ptr().cast()) };
+            match usize::try_from(read) {
+                Ok(read) if (1..=buffer.len()).contains(&read) => (offset, buffer) = (offset + read as u64, &mut buffer[read..]),
+                Ok(_) => return Err(Errno(libc::EIO)),
+                Err(_) => return Err(Errno(i32::try_from(read.saturating_neg()).unwrap_or(libc::EIO))),
+            }
         }
-        // SAFETY: a live handle, and a function that looks at nothing.
-        checked(unsafe { (self.pool.rbd().rbd_rebuild_object_map)(self.raw, goes_on, null_mut()) }).map(drop)
+        Ok(())
     }
 
     /// Copies what the image still has from its parent.

@@ -21,9 +21,14 @@ pub enum CopyError {
     Failed(#[from] io::Error),
 }
 
-/// Has the empty file `to` share what `from` holds, as it is at one moment, also while it is written. `false`: the file system cannot.
+/// Has the empty file `to` share what `from` holds, as it is at one moment, also while it is written. `false`: the file system cannot, or not for this
+/// file (one that is in use as swap, for one).
+///
+/// What is shared stops somewhere when xfs has no room any more, and kernels before 6.13 may answer as if it were whole ("xfs: don't drop errno values
+/// when we fail to ficlone the entire range"): a file that is shorter than its source is an error. So is one whose source grew meanwhile.
 pub fn share_content(from: &File, to: &File) -> io::Result<bool> {
     match sys::share_blocks(from, to) {
+        Ok(()) if to.metadata()?.len() < from.metadata()?.len() => Err(io::Error::other("the file system stopped before the end; it may be full")),
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS | libc::EINVAL | libc::EXDEV)) => Ok(false),
         Err(error) => Err(error),

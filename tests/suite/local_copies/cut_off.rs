@@ -125,3 +125,49 @@ fn loop_a_copy_for_which_there_is_no_room_leaves_nothing() {
     }
     drop(daemon_done(daemon, disk));
 }
+
+#[test]
+fn loop_a_copy_that_shares_blocks_is_whole_or_none_when_the_disk_is_full() {
+    let daemon = Daemon::start();
+    let disk = Disk::sharing(&daemon, 512);
+    let volume = Volume::create(&daemon, "source", block(Mode::SingleNodeWriter), 256).unwrap();
+    let path = file(&daemon, &volume.id());
+    // Every second block: what is shared has to be written down for each of them, which takes the room that there is not.
+    let mut raw = std::fs::File::options().write(true).open(&path).unwrap();
+    let block = noise(3, 4096);
+    for _ in 0..(256 * MIB / 8192) {
+        raw.write_all(&block).unwrap();
+        std::io::Seek::seek_relative(&mut raw, 4096).unwrap();
+    }
+    raw.sync_all().unwrap();
+    drop(raw);
+    let filler = std::fs::File::create(daemon.path("volumes").join(".filler")).unwrap();
+    nix::fcntl::fallocate(&filler, nix::fcntl::FallocateFlags::empty(), 0, disk.free() as i64 - 6 * MIB as i64).unwrap();
+    let (mut whole, mut refused) = (Vec::new(), 0);
+    for n in 0..60 {
+        match cut(&daemon, &format!("s{n}"), &volume) {
+            Ok(snapshot) => {
+                assert!(is_alike(&daemon, &snapshot.snapshot_id, &volume.id()), "{CONTENTS}: after {} whole ones", whole.len());
+                whole.push(snapshot);
+            }
+            Err(status) => {
+                assert!(matches!(status.code(), Code::ResourceExhausted | Code::Unavailable), "{NO_ROOM}: {status}");
+                refused += 1;
+            }
+        }
+        // The volume, the filler and the copies.
+        assert_eq!(names(&daemon).len(), 2 + whole.len());
+        if refused == 3 {
+            break;
+        }
+    }
+    println!("{} whole copies, {refused} refused, {} bytes left", whole.len(), disk.free());
+    assert!(refused > 0, "the disk was never full: this shows nothing");
+    drop(filler);
+    std::fs::remove_file(daemon.path("volumes").join(".filler")).unwrap();
+    // With room again, it is done.
+    let last = cut(&daemon, "last", &volume).unwrap();
+    assert!(is_alike(&daemon, &last.snapshot_id, &volume.id()), "{CONTENTS}");
+    whole.iter().chain([&last]).for_each(|snapshot| delete(&daemon, snapshot));
+    drop(daemon_done(daemon, disk));
+}

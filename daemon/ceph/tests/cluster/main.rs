@@ -3,6 +3,7 @@
 mod claims;
 mod connections;
 mod fixture;
+mod flatten;
 mod life;
 mod outages;
 mod snapshots;

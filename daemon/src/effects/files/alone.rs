@@ -34,41 +34,54 @@ impl Alone {
     }
 }
 
+/// What came of asking for a file alone.
+enum Tried {
+    Alone(Arc<Alone>),
+    /// Somebody wants it who is not waited for any more: the copy that holds it ends within a stretch.
+    Disturbed,
+    /// Somebody has it open.
+    Open,
+}
+
+/// The words for it.
+pub(super) const DISTURBED: &str = "somebody began to use the volume while it was copied, and the copy is thrown away; ask again, when it is unstaged";
+
 impl Folder {
     /// The file, alone; `precondition` where somebody has it open and does not let go of it.
     pub(super) fn alone(&self, name: &str) -> Result<Arc<Alone>, EffectError> {
         let until = Instant::now() + LETTING_GO;
         loop {
-            if let Some(alone) = self.try_alone(name)? {
-                return Ok(alone);
-            }
+            let is_copied = match self.try_alone(name)? {
+                Tried::Alone(alone) => return Ok(alone),
+                Tried::Disturbed => true,
+                Tried::Open => false,
+            };
             if Instant::now() >= until {
-                return Err(in_use());
+                return Err(if is_copied { refuse(RefusalKind::Unavailable, DISTURBED.to_owned()) } else { in_use() });
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// `None`: somebody has it open.
-    fn try_alone(&self, name: &str) -> Result<Option<Arc<Alone>>, EffectError> {
+    fn try_alone(&self, name: &str) -> Result<Tried, EffectError> {
         let mut copied = self.copied.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Without opening it, which would end the lease that is looked for.
         let (_, seen) = self.look(name)?.ok_or_else(not_there)?;
         if let Some(alone) = copied.get(&identity(&seen)).and_then(Weak::upgrade) {
-            // One whose lease is broken ends in a moment, and is no reason to refuse.
-            return Ok(alone.is_still().is_ok_and(|is_still| is_still).then_some(alone));
+            let is_still = alone.is_still().is_ok_and(|is_still| is_still);
+            return Ok(if is_still { Tried::Alone(alone) } else { Tried::Disturbed });
         }
         let file: File = match openat2(&self.fd, name, how(OFlag::O_RDWR | OFlag::O_NONBLOCK)) {
             Ok(file) => file.into(),
             Err(Errno::ENOENT) => return Err(not_there()),
             // Its lease is somebody else's: it is being deleted, or copied by another process.
-            Err(Errno::EWOULDBLOCK) => return Ok(None),
+            Err(Errno::EWOULDBLOCK) => return Ok(Tried::Open),
             Err(errno) => return Err(failed("open a file", errno.into())),
         };
         let seen = fstat(&file).map_err(|errno| failed("look at a file", errno.into()))?;
         refuse_other_kinds(&seen)?;
         match windlass_linux::is_open_elsewhere(&file) {
-            Ok(true) => return Ok(None),
+            Ok(true) => return Ok(Tried::Open),
             Ok(false) => {}
             Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EINVAL | Errno::EOPNOTSUPP)) => return Err(unknowable()),
             Err(error) => return Err(failed("see whether a file is in use", error)),
@@ -76,7 +89,7 @@ impl Folder {
         copied.retain(|_, alone| alone.strong_count() > 0);
         let alone = Arc::new(Alone(file));
         copied.insert(identity(&seen), Arc::downgrade(&alone));
-        Ok(Some(alone))
+        Ok(Tried::Alone(alone))
     }
 }
 
@@ -85,8 +98,8 @@ pub(super) fn not_there() -> EffectError {
 }
 
 fn in_use() -> EffectError {
-    let words = "the volume is in use on this node, and its folder's file system cannot share blocks between files, so that a copy would be torn: \
-                 unstage the volume first, or keep the volumes in a folder on xfs (made with reflink=1, as it is by default) or btrfs";
+    let words = "the volume is in use on this node, and its folder's file system, or this file, cannot share blocks with another, so that a copy would be \
+                 torn: unstage the volume first, or keep the volumes in a folder on xfs (made with reflink=1, as it is by default) or btrfs";
     refuse(RefusalKind::Precondition, words.to_owned())
 }
 

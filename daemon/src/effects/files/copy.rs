@@ -3,7 +3,7 @@
 //! Where the file system shares blocks between files, the kernel makes it one moment, whoever writes meanwhile. Elsewhere the bytes are
 //! copied while nobody has the file open; who opens it meanwhile is given it within one stretch, and the copy is thrown away.
 
-use super::alone::not_there;
+use super::alone::{DISTURBED, not_there};
 use super::{Folder, Stale, came_and_went, failed, refuse_large};
 use crate::effects::refuse;
 use nix::fcntl::OFlag;
@@ -66,6 +66,10 @@ impl Folder {
             self.copy_bytes(name, &copy, more)?;
         }
         let has = copy.metadata().map_err(|error| failed("look at a copy", error))?.len();
+        // What follows fills up with zeros: whoever copied has to have copied all.
+        if has < seen.st_size as u64 {
+            return Err(refuse(RefusalKind::Unavailable, "the copy came out shorter than the volume, and was thrown away; ask again".to_owned()));
+        }
         if has < size {
             copy.set_len(size).map_err(|error| failed("size a copy", error))?;
         }
@@ -96,8 +100,7 @@ impl Folder {
             Ok(()) => {}
             Err(CopyError::Failed(error)) => return Err(failed("copy a file", error)),
             Err(CopyError::Stopped) => {
-                let words = "somebody began to use the volume while it was copied, and the copy was thrown away; ask again, when it is unstaged".to_owned();
-                return Err(refuse(RefusalKind::Unavailable, words));
+                return Err(refuse(RefusalKind::Unavailable, DISTURBED.to_owned()));
             }
             Err(CopyError::Shrunk) => return Err(refuse(RefusalKind::Unavailable, "the file became shorter while it was copied; ask again".to_owned())),
         }
@@ -230,6 +233,8 @@ mod tests {
         // Whoever wants to delete it has to ask again, and the copy is thrown away.
         assert_eq!(folder.perform(FilesVerb::Delete { name: "a".into() }).unwrap_err().kind, RefusalKind::Unavailable);
         assert!(!alone.is_still().unwrap());
+        // And so has whoever wants another copy: what is in the way is a copy that ends.
+        assert_eq!(copy(&folder, "a", "c", 1).unwrap_err().kind, RefusalKind::Unavailable);
         drop(alone);
         folder.perform(FilesVerb::Delete { name: "a".into() }).unwrap();
     }
