@@ -67,6 +67,8 @@ struct RawNode {
     roots: Vec<PathBuf>,
     /// Topology segments that are given to drivers.
     topology: Topology,
+    /// Control groups (version 2) in which I/O is limited, where a volume has limits; empty: the one in which Kubernetes has its pods.
+    limited_groups: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -109,7 +111,7 @@ impl Default for RawConfig {
 
 impl Default for RawNode {
     fn default() -> Self {
-        Self { name: String::new(), roots: vec!["/var/lib/kubelet".into()], topology: Topology::new() }
+        Self { name: String::new(), roots: vec!["/var/lib/kubelet".into()], topology: Topology::new(), limited_groups: Vec::new() }
     }
 }
 
@@ -131,6 +133,7 @@ pub(crate) struct Config {
     pub(crate) node: String,
     pub(crate) roots: Roots,
     pub(crate) topology: Topology,
+    pub(crate) limited_groups: Vec<HostPath>,
     pub(crate) programs: usize,
     pub(crate) wait: std::time::Duration,
     pub(crate) idle: std::time::Duration,
@@ -242,6 +245,7 @@ impl Config {
             node: name,
             roots: Roots::new(roots),
             topology: raw.node.topology,
+            limited_groups: raw.node.limited_groups.iter().map(|group| path("node.limited_groups", group)).collect::<Result<_, _>>()?,
             programs: raw.limits.programs,
             wait: std::time::Duration::from_secs(raw.limits.wait_seconds),
             idle: std::time::Duration::from_secs(raw.limits.idle_seconds),

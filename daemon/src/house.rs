@@ -81,6 +81,7 @@ impl House {
                 journal: config.run.join("journal"),
                 locks: HostPath::parse(&config.run.join("locks").to_string_lossy())?,
                 notes: config.state.join("formats"),
+                limited_groups: config.limited_groups.clone(),
                 programs: config.programs,
             };
             let launcher = binary.clone();

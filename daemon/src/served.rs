@@ -105,7 +105,12 @@ impl Served {
 
     /// Refuses a call that this driver does not serve, before anything is said of its arguments.
     pub(crate) async fn require(&self, interface: &str, what: &'static str) -> Result<(), Refused> {
-        if has(&self.advertised().await?, interface) { Ok(()) } else { Err(Refused::NotOffered(what)) }
+        if self.exports(interface).await? { Ok(()) } else { Err(Refused::NotOffered(what)) }
+    }
+
+    /// Does the driver export the interface?
+    pub(crate) async fn exports(&self, interface: &str) -> Result<bool, Refused> {
+        Ok(has(&self.advertised().await?, interface))
     }
 
     /// GetPluginCapabilities: the same wherever it is asked, as the specification wants.
@@ -124,7 +129,7 @@ impl Served {
     /// ControllerGetCapabilities.
     pub(crate) fn controller_capabilities(advertised: &Remembered) -> Vec<ControllerCapability> {
         use ControllerCapability::{
-            CloneVolume, CreateDeleteSnapshot, CreateDeleteVolume, ExpandVolume, GetCapacity, ListSnapshots, ListVolumes, PublishUnpublishVolume,
+            CloneVolume, CreateDeleteSnapshot, CreateDeleteVolume, ExpandVolume, GetCapacity, ListSnapshots, ListVolumes, ModifyVolume, PublishUnpublishVolume,
             SingleNodeMultiWriter,
         };
         let of_export = [
@@ -135,6 +140,7 @@ impl Served {
             ("snapshots", CreateDeleteSnapshot),
             ("snapshot-listing", ListSnapshots),
             ("controller", ExpandVolume),
+            ("modification", ModifyVolume),
             ("controller", SingleNodeMultiWriter),
         ];
         let clones = (advertised.clones && has(advertised, "controller")).then_some(CloneVolume);

@@ -28,7 +28,7 @@ pub(crate) fn run() -> ExitCode {
 fn serve(socket: &mut UnixStream) -> Result<(), frame::FrameError> {
     let setup: Setup = frame::read(socket, frame::LIMIT)?;
     let roots = OpenRoots::open(&setup.roots);
-    let tools = Tools::find();
+    let tools = Tools::find().limiting(&setup.limited_groups);
     let mut lease = None;
     loop {
         let ask: Ask = frame::read(socket, frame::LIMIT)?;

@@ -1,6 +1,6 @@
 //! What a driver answers, each with a builder that makes it in one expression.
 
-use crate::{Access, Capability, ContentSource, Context, Credentials, FilesystemKind, MsMode, RbdPool, ReadFrom, Topology};
+use crate::{Access, Capability, ContentSource, Context, Credentials, FilesystemKind, IoLimits, MsMode, RbdPool, ReadFrom, Topology};
 
 /// Who the driver is: the answer of [`NodeDriver::describe`](crate::NodeDriver::describe).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub enum Source {
 }
 
 /// How an image is mapped. As it is, everything is left to the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapOptions {
     /// How the kernel client talks to the cluster.
     pub ms_mode: Option<MsMode>,
@@ -135,6 +135,22 @@ pub struct MapOptions {
     pub queue_depth: u32,
     /// Bytes, a power of two from 512 to 32 MiB; 0: the kernel's choice.
     pub alloc_size: u32,
+    /// What the pods of the node may do with it a second; 0: no limit.
+    pub limits: IoLimits,
+}
+
+impl Default for MapOptions {
+    fn default() -> Self {
+        Self {
+            ms_mode: None,
+            read_from: None,
+            crush_location: Vec::new(),
+            osd_request_timeout: 0,
+            queue_depth: 0,
+            alloc_size: 0,
+            limits: IoLimits { read_iops: 0, write_iops: 0, read_rate: 0, write_rate: 0 },
+        }
+    }
 }
 
 impl Source {

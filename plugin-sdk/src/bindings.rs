@@ -113,6 +113,24 @@ pub mod publishing {
     });
 }
 
+/// The interface `modification`.
+pub mod modification {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package windlass:sdk;
+            world modification-part { export windlass:plugin/modification@0.1.0; }
+        ",
+        world: "windlass:sdk/modification-part",
+        default_bindings_module: "windlass_plugin_sdk::bindings::modification",
+        export_macro_name: "export_modification_part",
+        pub_export_macro: true,
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+        with: { "windlass:plugin/types@0.1.0": crate::bindings::driver::windlass::plugin::types },
+    });
+}
+
 /// The interface `snapshots`.
 pub mod snapshots {
     wit_bindgen::generate!({

@@ -93,12 +93,20 @@ pub trait RbdDriver: NodeDriver {
     /// As [`FileDriver::expand`].
     fn expand(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str, capacity: &CapacityRange) -> Result<Expanded, Refusal>;
 
-    /// Gives a volume to a node: claims its image ([`Images::claim`](crate::Images::claim)). What is returned is told to the node besides what the
+    /// Gives a volume to a node: claims its image ([`Images::claim`](crate::Images::claim), which tells what is kept with it). What is returned is told to the node besides what the
     /// claim proved, which the daemon adds.
     fn publish(host: &Host<'_>, clusters: &Clusters<'_>, facts: &PublishFacts) -> Result<Context, Refusal>;
 
     /// Takes it back. A volume that does not exist, or that the node does not have, is taken back already. No node: from all.
     fn unpublish(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str, node: Option<&str>) -> Result<(), Refusal>;
+}
+
+/// An [`RbdDriver`] whose volumes have parameters that may change while they live. It is told of them when a volume is made, too
+/// ([`CreateFacts::mutable_parameters`]).
+pub trait RbdModification: RbdDriver {
+    /// Changes the parameters that are named, and no other: kept with the image, told to the node by the next `publish`. [`Refusal::Invalid`]
+    /// where one is not known or has a wrong value: nothing is changed then. The same again is done already.
+    fn modify_volume(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str, parameters: &Context) -> Result<(), Refusal>;
 }
 
 /// An [`RbdDriver`] that has snapshots. It makes volumes from them, too: [`ContentSource::Snapshot`](crate::ContentSource).

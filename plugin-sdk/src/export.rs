@@ -4,7 +4,7 @@ mod files;
 mod images;
 
 pub use files::{OfFiles, can_list, can_list_snapshots, cuts_files, is_file_driver, knows_its_room};
-pub use images::{OfImages, has_snapshots, is_rbd_driver};
+pub use images::{OfImages, has_snapshots, is_rbd_driver, modifies};
 
 use crate::bindings::controller::exports::windlass::plugin::controller as wit_controller;
 use crate::bindings::driver::exports::windlass::plugin::driver as wit_driver;
@@ -92,14 +92,20 @@ impl From<AttachPlan> for wit_node::AttachPlan {
 
 impl From<MapOptions> for wit_node::MapOptions {
     fn from(options: MapOptions) -> Self {
-        let MapOptions { ms_mode, read_from, crush_location, osd_request_timeout, queue_depth, alloc_size } = options;
-        Self { ms_mode, read_from, crush_location, osd_request_timeout, queue_depth, alloc_size, extras: Vec::new() }
+        let MapOptions { ms_mode, read_from, crush_location, osd_request_timeout, queue_depth, alloc_size, limits } = options;
+        Self { ms_mode, read_from, crush_location, osd_request_timeout, queue_depth, alloc_size, limits, extras: Vec::new() }
     }
 }
 
 impl From<wit_controller::ValidateFacts> for ValidateFacts {
     fn from(facts: wit_controller::ValidateFacts) -> Self {
-        Self { volume: facts.volume, volume_context: facts.volume_context.into(), capabilities: facts.capabilities, parameters: facts.parameters.into() }
+        Self {
+            volume: facts.volume,
+            volume_context: facts.volume_context.into(),
+            capabilities: facts.capabilities,
+            parameters: facts.parameters.into(),
+            mutable_parameters: facts.mutable_parameters.into(),
+        }
     }
 }
 
@@ -110,6 +116,7 @@ impl From<wit_controller::CreateFacts> for CreateFacts {
             capacity: facts.capacity,
             capabilities: facts.capabilities,
             parameters: facts.parameters.into(),
+            mutable_parameters: facts.mutable_parameters.into(),
             source: facts.source,
             topology: facts.topology.into(),
         }

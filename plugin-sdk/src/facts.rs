@@ -60,6 +60,8 @@ pub struct CreateFacts {
     pub capabilities: Vec<Capability>,
     /// The storage class's parameters.
     pub parameters: Context,
+    /// Parameters that may change later; for a driver with [`RbdModification`](crate::RbdModification).
+    pub mutable_parameters: Context,
     /// What it starts with.
     pub source: Option<ContentSource>,
     /// Where it must be reachable from.
@@ -74,6 +76,7 @@ impl CreateFacts {
             capacity: CapacityRange { required, limit: 0 },
             capabilities: vec![capability],
             parameters: Context::new(),
+            mutable_parameters: Context::new(),
             source: None,
             topology: TopologyRequirement::default(),
         }
@@ -91,6 +94,8 @@ pub struct ValidateFacts {
     pub capabilities: Vec<Capability>,
     /// The storage class's parameters.
     pub parameters: Context,
+    /// Parameters that may change later; for a driver with [`RbdModification`](crate::RbdModification).
+    pub mutable_parameters: Context,
 }
 
 /// What [`RbdDriver::publish`](crate::RbdDriver::publish) is told.

@@ -12,7 +12,7 @@ pub(crate) trait ImageImports {
     fn list(&self, pool: &RbdPool, credentials: &Credentials, after: &str, limit: u32) -> Result<Vec<String>, Refusal>;
     fn free(&self, pool: &RbdPool, credentials: &Credentials) -> Result<(u64, u64), Refusal>;
     fn pool_name(&self, cluster: &str, credentials: &Credentials, number: u64) -> Result<Option<String>, Refusal>;
-    fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal>;
+    fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<Context, Refusal>;
     fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: Option<&Holder>) -> Result<(), Refusal>;
     fn take_snapshot(&self, pool: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(ImageSnapshot, bool), Refusal>;
     fn delete_snapshot(&self, pool: &RbdPool, credentials: &Credentials, name: &str, snapshot: &str) -> Result<(), Refusal>;
@@ -148,8 +148,8 @@ impl Images<'_> {
     }
 
     /// Gives the image to a node. [`Refusal::Precondition`] where another has it, by name; [`Refusal::AlreadyExists`] where this one has it
-    /// for another use.
-    pub fn claim(&self, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal> {
+    /// for another use. The answer is what is kept with the image: its metadata.
+    pub fn claim(&self, name: &str, hold: Hold, holder: &Holder) -> Result<Context, Refusal> {
         self.imports.claim(&self.pool, &self.credentials, name, hold, holder)
     }
 

@@ -60,10 +60,10 @@ pub use bindings::driver::windlass::plugin::log::Level;
 pub use bindings::driver::windlass::plugin::types::{
     Access, AccessMode, Capability, CapacityRange, ContentSource, Credentials, FilesystemKind, RbdPool, Refusal,
 };
-pub use bindings::node::exports::windlass::plugin::node::{MsMode, ReadFrom};
+pub use bindings::node::exports::windlass::plugin::node::{IoLimits, MsMode, ReadFrom};
 pub use bindings::rbd::windlass::plugin::rbd::{Features, Hold, Holder, Striping};
 pub use context::{Context, ORCHESTRATOR_PREFIX, Topology};
-pub use driver::{FileCapacity, FileDriver, FileListing, FileSnapshotListing, FileSnapshots, NodeDriver, RbdDriver, RbdSnapshots};
+pub use driver::{FileCapacity, FileDriver, FileListing, FileSnapshotListing, FileSnapshots, NodeDriver, RbdDriver, RbdModification, RbdSnapshots};
 pub use facts::{CapacityFacts, CreateFacts, NodeFacts, PublishFacts, SnapshotFacts, SnapshotFilter, TopologyRequirement, ValidateFacts, VolumeFacts};
 pub use harness::Harness;
 pub use host::{File, Files, Folder, Host};
@@ -116,11 +116,13 @@ macro_rules! export_file_driver {
     };
 }
 
-/// Exports an [`RbdDriver`] as a component: `driver`, `node`, `controller` and `publishing`, and `snapshots` ([`RbdSnapshots`]) where it is
-/// named: `export_rbd_driver!(Mine, snapshots)`. Once in a crate.
+/// Exports an [`RbdDriver`] as a component: `driver`, `node`, `controller` and `publishing`, and of `modification` ([`RbdModification`]) and
+/// `snapshots` ([`RbdSnapshots`]) those that are named: `export_rbd_driver!(Mine, snapshots)`. Once in a crate.
 #[macro_export]
 #[rustfmt::skip]
 macro_rules! export_rbd_driver {
+    (@check modification $driver:ty) => { const _: () = $crate::export::modifies::<$driver>(); };
+    (@export modification $of:ident) => { $crate::bindings::modification::export_modification_part!($of with_types_in $crate::bindings::modification); };
     (@check snapshots $driver:ty) => { const _: () = $crate::export::has_snapshots::<$driver>(); };
     (@export snapshots $of:ident) => { $crate::bindings::snapshots::export_snapshots_part!($of with_types_in $crate::bindings::snapshots); };
     ($driver:ty $(, $group:ident)*) => {

@@ -37,25 +37,25 @@ impl RbdDriver for Asks {
             "create-elsewhere" => images.create("j", ImageWish { data_pool: Some("gone".into()), ..wish(Features::empty()) })?.0.size,
             "create-odd" => images.create("j", ImageWish { object_size: Some(5 << 20), ..wish(Features::empty()) })?.0.size,
             "create-badly" => images.create("a/b", wish(Features::empty()))?.0.size,
-            "describe" => images.set_metadata("i", Context::from([("b", "2")])).map(|()| 1)?,
+            "describe" => images.set_metadata("i", Context::from([("b", "2")])).map(|_| 1)?,
             "shrink" => images.resize("i", 1)?.size,
             "resize-missing" => images.resize("missing", 1)?.size,
             "stat-missing" => images.stat("missing")?.map_or(1, |_| 0),
-            "delete" => images.delete("i").map(|()| 1)?,
-            "release-missing" => images.release("missing", Some(&holder("n1"))).map(|()| 1)?,
-            "claim-missing" => images.claim("missing", Hold::Reader, &holder("n1")).map(|()| 1)?,
-            "claim-nowhere" => images.claim("i", Hold::Reader, &Holder { addresses: vec!["host".into()], ..holder("n1") }).map(|()| 1)?,
+            "delete" => images.delete("i").map(|_| 1)?,
+            "release-missing" => images.release("missing", Some(&holder("n1"))).map(|_| 1)?,
+            "claim-missing" => images.claim("missing", Hold::Reader, &holder("n1")).map(|_| 1)?,
+            "claim-nowhere" => images.claim("i", Hold::Reader, &Holder { addresses: vec!["host".into()], ..holder("n1") }).map(|_| 1)?,
             "snapshot" => u64::from(images.take_snapshot("i", "windlass.own")?.1),
             "snapshot-foreign" => u64::from(images.take_snapshot("i", "mine")?.1),
             "snapshot-missing" => u64::from(images.take_snapshot("missing", "windlass.own")?.1),
-            "unsnapshot" => images.delete_snapshot("i", "windlass.own").map(|()| 1)?,
+            "unsnapshot" => images.delete_snapshot("i", "windlass.own").map(|_| 1)?,
             "copy" => images.copy(("i", "windlass.own"), (&pool("ceph", "ssd"), "the-own"), wish(Features::all()), None)?.0.size,
             "copy-away" => images.copy(("i", "windlass.own"), (&pool("other", "ssd"), "the-own"), wish(Features::all()), None)?.0.size,
             "copies" => clusters.images(pool("ceph", "ssd"), credentials()).list("", 10)?.len() as u64,
-            "delete-copy" => clusters.images(pool("ceph", "ssd"), credentials()).delete("the-own").map(|()| 1)?,
+            "delete-copy" => clusters.images(pool("ceph", "ssd"), credentials()).delete("the-own").map(|_| 1)?,
             "journal" => images.journal("csi.volumes.default", &["a"])?.bytes() as u64,
             "journal-foreign" => images.journal("rbd_directory", &["a"])?.bytes() as u64,
-            "journal-cut" => images.remove_from_journal("csi.volumes.default", &["a"]).map(|()| 1)?,
+            "journal-cut" => images.remove_from_journal("csi.volumes.default", &["a"]).map(|_| 1)?,
             "list" => images.list("", 10)?.len() as u64,
             "number" => u64::from(clusters.pool_name("ceph", &credentials(), 2)?.as_deref() == Some("ssd")),
             "other-pool" => clusters.images(pool("ceph", "gone"), credentials()).list("", 10)?.len() as u64,
@@ -69,7 +69,7 @@ impl RbdDriver for Asks {
                     "shared" => Hold::SharedWriter,
                     _ => return images.release("i", Some(&holder(node))).map(|()| Volume::new("v", 1)),
                 };
-                images.claim("i", hold, &holder(node)).map(|()| 1)?
+                images.claim("i", hold, &holder(node)).map(|_| 1)?
             }
         };
         Ok(Volume::new("v", size))

@@ -63,6 +63,7 @@ calls! {
     ControllerClient.delete_snapshot(DeleteSnapshotRequest) -> DeleteSnapshotResponse;
     ControllerClient.list_snapshots(ListSnapshotsRequest) -> ListSnapshotsResponse;
     ControllerClient.controller_expand_volume(ControllerExpandVolumeRequest) -> ControllerExpandVolumeResponse;
+    ControllerClient.controller_modify_volume(ControllerModifyVolumeRequest) -> ControllerModifyVolumeResponse;
     ControllerClient.controller_publish_volume(ControllerPublishVolumeRequest) -> ControllerPublishVolumeResponse;
     ControllerClient.controller_unpublish_volume(ControllerUnpublishVolumeRequest) -> ControllerUnpublishVolumeResponse;
     NodeClient.node_stage_volume(NodeStageVolumeRequest) -> NodeStageVolumeResponse;

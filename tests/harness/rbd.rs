@@ -178,6 +178,13 @@ impl RbdVolume {
         node.node_publish_volume(self.publish_request(n)).map(drop)
     }
 
+    /// Changes parameters that may change.
+    pub fn modify(&self, controller: &Endpoint, parameters: &[(&str, &str)]) -> Result<(), Status> {
+        let mutable_parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let request = v1::ControllerModifyVolumeRequest { volume_id: self.volume.id(), secrets: self.secrets.clone(), mutable_parameters };
+        controller.controller_modify_volume(request).map(drop)
+    }
+
     /// Grows it in the cluster, to so many MiB.
     pub fn expand(&self, controller: &Endpoint, mib: i64) -> Result<i64, Status> {
         let request = v1::ControllerExpandVolumeRequest {

@@ -2,6 +2,7 @@
 //! what a daemon that dies in between leaves.
 
 mod flatten;
+mod modify;
 
 use harness::rbd::{Controller, RbdVolume, from_snapshot, from_volume, secrets, snapshot_request};
 use harness::rows::{answered, refused};

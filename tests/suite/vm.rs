@@ -9,6 +9,7 @@ mod counts;
 mod deaths;
 mod devices;
 mod faults;
+mod limits;
 mod nodes;
 mod outage;
 mod power;

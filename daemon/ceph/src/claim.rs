@@ -5,11 +5,12 @@ use crate::encoding::{Decoder, Encoder, Malformed, ip_of};
 use crate::error::{CephError, Errno};
 use crate::ffi::{Image, Watcher};
 use crate::flatten::INVALID_MAP;
-use crate::header::{HEAD, header_of, rbd};
+use crate::header::{HEAD, MOST_METADATA, header_of, rbd};
 use crate::lock::{self, Form, Lock, Locker};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use windlass_plan::rbd::{Claimed, Feature, Hold, Holder, PoolAt, RbdName};
+use windlass_plan::request::Context;
 
 /// Objects that are looked for one by one in an image without a map of them: 64 GiB of 4 MiB each, some seconds. A larger one counts as
 /// written, since nobody would wait for the proof.
@@ -30,6 +31,7 @@ struct Before {
     features: u64,
     /// Its object map cannot be relied on (`RBD_FLAG_OBJECT_MAP_INVALID`, `RBD_FLAG_FAST_DIFF_INVALID`).
     is_map_invalid: bool,
+    metadata: Context,
     lock: Lock,
 }
 
@@ -139,17 +141,24 @@ impl Place<'_> {
         let snapshot = Encoder::default().u64(HEAD).bytes();
         let features = Encoder::default().u64(HEAD).u8(1).bytes();
         let question = lock::question(lock::OURS);
-        let calls = [rbd(c"get_size", &snapshot), rbd(c"get_features", &features), rbd(c"get_flags", &snapshot), lock::info(&question)];
+        let metadata = Encoder::default().text("").u64(MOST_METADATA).bytes();
+        let calls = [
+            rbd(c"get_size", &snapshot),
+            rbd(c"get_features", &features),
+            rbd(c"get_flags", &snapshot),
+            rbd(c"metadata_list", &metadata),
+            lock::info(&question),
+        ];
         let answers = self.io.ask(&header, &calls);
         let answers = answers.and_then(|answers| answers.into_iter().collect::<Result<Vec<_>, _>>()).map_err(self.failed("look at", name))?;
-        let read = |answers: &[Vec<u8>]| -> Result<(u8, u64, u64, u64, Lock), Malformed> {
-            let [size, features, flags, lock] = answers else { return Err(Malformed) };
+        let read = |answers: &[Vec<u8>]| -> Result<(u8, u64, u64, u64, Context, Lock), Malformed> {
+            let [size, features, flags, metadata, lock] = answers else { return Err(Malformed) };
             let mut size = Decoder::of(size);
-            Ok((size.u8()?, size.u64()?, Decoder::of(features).u64()?, Decoder::of(flags).u64()?, lock::read(lock)?))
+            Ok((size.u8()?, size.u64()?, Decoder::of(features).u64()?, Decoder::of(flags).u64()?, Decoder::of(metadata).map()?, lock::read(lock)?))
         };
-        let (order, size, features, flags, lock) = read(&answers).map_err(self.malformed(name))?;
+        let (order, size, features, flags, metadata, lock) = read(&answers).map_err(self.malformed(name))?;
         let objects = size.div_ceil(1u64.checked_shl(u32::from(order)).unwrap_or(u64::MAX).max(1));
-        Ok(Before { id, header, size, objects, features, is_map_invalid: flags & INVALID_MAP != 0, lock })
+        Ok(Before { id, header, size, objects, features, is_map_invalid: flags & INVALID_MAP != 0, metadata, lock })
     }
 
     /// Nobody but those who may has the image open; was it ever written? About 25 operations where there is an object map.
@@ -171,7 +180,7 @@ impl Place<'_> {
         let has_map = before.features & Feature::FastDiff.bit() != 0 && !before.is_map_invalid;
         let is_quick = has_map || before.objects <= LOOKED_FOR;
         let is_never_written = is_quick && !image.has_objects(before.size).map_err(&failed)?;
-        Ok(Claimed { identity: self.identity(before.id.clone()), is_never_written })
+        Ok(Claimed { identity: self.identity(before.id.clone()), is_never_written, metadata: before.metadata.clone() })
     }
 
     /// Undoes what this call did to the lock. Where that fails the node is left with a claim, which release takes away.

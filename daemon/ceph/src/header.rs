@@ -10,7 +10,7 @@ use windlass_plan::request::Context;
 /// The image itself and not one of its snapshots (`CEPH_NOSNAP`).
 pub(crate) const HEAD: u64 = u64::MAX - 1;
 /// Metadata of one answer. There is no more of an image's: what is beyond is not read.
-const MOST_METADATA: u64 = 256;
+pub(crate) const MOST_METADATA: u64 = 256;
 /// `RBD_FEATURE_STRIPINGV2`.
 const STRIPING: u64 = 1 << 1;
 

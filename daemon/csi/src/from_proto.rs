@@ -8,8 +8,8 @@ mod fields;
 use crate::limits::{self, Problem};
 use crate::v1;
 use windlass_plan::request::{
-    Call, Capacity, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, ExpandNode, ExpandVolume, ListSnapshots, ListVolumes, PublishToNode,
-    PublishVolume, Secrets, StageVolume, UnpublishFromNode, UnpublishVolume, UnstageVolume, ValidateVolume, VolumeStats,
+    Call, Capacity, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, ExpandNode, ExpandVolume, ListSnapshots, ListVolumes, ModifyVolume,
+    PublishToNode, PublishVolume, Secrets, StageVolume, UnpublishFromNode, UnpublishVolume, UnstageVolume, ValidateVolume, VolumeStats,
 };
 
 /// A request that cannot be understood, or that CSI forbids.
@@ -47,8 +47,8 @@ impl BadRequest {
     }
 }
 
-/// CreateVolume.
-pub fn create_volume(message: v1::CreateVolumeRequest) -> Result<Call<CreateVolume>, BadRequest> {
+/// CreateVolume. `mutable_parameters` are refused where the driver does not advertise that it can change them.
+pub fn create_volume(message: v1::CreateVolumeRequest, can_modify: bool) -> Result<Call<CreateVolume>, BadRequest> {
     fields::given("name", &message.name, "the name by which the volume is to be found again")?;
     fields::all_given("volume_capabilities", &message.volume_capabilities)?;
     let request = CreateVolume {
@@ -56,7 +56,7 @@ pub fn create_volume(message: v1::CreateVolumeRequest) -> Result<Call<CreateVolu
         capacity: fields::capacity("capacity_range", message.capacity_range)?,
         capabilities: fields::capabilities("volume_capabilities", message.volume_capabilities)?,
         parameters: fields::context("parameters", message.parameters)?,
-        mutable_parameters: fields::no_mutable_parameters("mutable_parameters", message.mutable_parameters)?,
+        mutable_parameters: fields::mutable_parameters("mutable_parameters", message.mutable_parameters, can_modify)?,
         source: fields::content_source("volume_content_source", message.volume_content_source)?,
         topology: fields::requirement("accessibility_requirements", message.accessibility_requirements)?,
     };
@@ -172,6 +172,17 @@ pub fn expand_volume(message: v1::ControllerExpandVolumeRequest) -> Result<Call<
         capacity: fields::capacity("capacity_range", message.capacity_range)?,
         capability: fields::optional_capability("volume_capability", message.volume_capability)?,
     };
+    Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
+}
+
+/// ControllerModifyVolume.
+pub fn modify_volume(message: v1::ControllerModifyVolumeRequest) -> Result<Call<ModifyVolume>, BadRequest> {
+    fields::id_given(&message.volume_id)?;
+    if message.mutable_parameters.is_empty() {
+        return Err(fields::bad("mutable_parameters", Problem::Missing { right: "the parameters that are to change" }));
+    }
+    let request =
+        ModifyVolume { volume: fields::volume_id(&message.volume_id)?, parameters: fields::context("mutable_parameters", message.mutable_parameters)? };
     Ok(Call { request, secrets: fields::secrets(message.secrets, None)? })
 }
 

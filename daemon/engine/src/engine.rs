@@ -32,6 +32,8 @@ pub struct Settings {
     pub locks: HostPath,
     /// The format notes' folder, in /var/lib.
     pub notes: PathBuf,
+    /// The control groups in which I/O is limited; empty: those that Kubernetes has.
+    pub limited_groups: Vec<HostPath>,
     /// How many external programs (mkfs, e2fsck) run at once.
     pub programs: usize,
 }
@@ -49,7 +51,8 @@ impl Engine {
     /// Forks the first workers, reads the journal and the notes. Undoing what was half done is [`Engine::recover`]'s.
     pub fn start(settings: Settings, launch: Launch) -> io::Result<Self> {
         std::fs::create_dir_all(settings.locks.as_str())?;
-        let pool = Pool::start(launch, Setup { roots: settings.roots.clone(), locks: settings.locks.clone() })?;
+        let pool =
+            Pool::start(launch, Setup { roots: settings.roots.clone(), locks: settings.locks.clone(), limited_groups: settings.limited_groups.clone() })?;
         let (journal, unreadable) = Journal::open(&settings.journal, &settings.boot)?;
         for file in unreadable {
             tracing::error!(path = %file.path.display(), error = &file.error as &dyn std::error::Error, "a journal file was put aside; what it was about is found in the kernel instead");
@@ -212,6 +215,7 @@ mod tests {
             journal: PathBuf::new(),
             locks: HostPath::parse("/run").unwrap(),
             notes: PathBuf::new(),
+            limited_groups: Vec::new(),
             programs: 1,
         };
         let (driver, volume) = (DriverName::parse("d").unwrap(), VolumeId::parse("v").unwrap());

@@ -26,6 +26,7 @@ mod device;
 mod free;
 mod holders;
 mod krbd;
+mod limit;
 mod lock;
 mod loops;
 mod mark;

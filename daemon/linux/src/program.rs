@@ -1,6 +1,7 @@
 //! The programs that we run, mkfs and e2fsck (and modprobe, once a boot): found once, run bare, with a deadline, bounded output, the volume's lock and a cgroup of their own (law 14).
 
 use crate::cgroup::{Cgroup, Cgroups};
+use crate::limit;
 use crate::sys;
 use crate::words;
 use std::ffi::OsStr;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use windlass_plan::failure::{Failure, Reason};
+use windlass_plan::paths::HostPath;
 
 const FOLDERS: [&str; 6] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/run/current-system/sw/bin"];
 const PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
@@ -31,6 +33,8 @@ pub struct Tools {
     /// Loads the kernel's RBD client, where it is a module that nobody has loaded yet: once a boot.
     pub(crate) modprobe: Tool,
     pub(crate) cgroups: Cgroups,
+    /// The control groups in which I/O is limited.
+    pub(crate) limited: Vec<PathBuf>,
 }
 
 /// One program. A missing one is an error when it is needed, not before: a node that only ever mounts needs none.
@@ -50,7 +54,16 @@ impl Tools {
             e2fsck: Tool::find("e2fsck", "e2fsprogs"),
             modprobe: Tool::find("modprobe", "kmod"),
             cgroups: Cgroups::find(),
+            limited: limit::groups_of_kubernetes(),
         }
+    }
+
+    /// The same, with the operator's groups for limits of I/O, where there are any.
+    pub fn limiting(mut self, groups: &[HostPath]) -> Self {
+        if !groups.is_empty() {
+            self.limited = groups.iter().map(|group| PathBuf::from(group.as_str())).collect();
+        }
+        self
     }
 
     /// Whether a program gets a cgroup of its own on this machine. Where it does not, its process group alone can be killed.

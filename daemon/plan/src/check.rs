@@ -53,7 +53,7 @@ pub enum CheckedSource {
         name: String,
     },
     /// An image that the controller found and locked for this node.
-    Image(CheckedImage),
+    Image(Box<CheckedImage>),
 }
 
 /// See [`CheckedSource::Image`].
@@ -115,7 +115,7 @@ pub fn check(plan: &AttachPlan, grants: &Grants, told: Told<'_>, capability: &Ca
 pub fn check_source(source: &Source, grants: &Grants, told: Told<'_>) -> Result<CheckedSource, Failure> {
     match source {
         Source::File { folder, name } => check_file(folder, name, grants),
-        Source::Rbd(rbd) => check_image(rbd, grants, told).map(CheckedSource::Image),
+        Source::Rbd(rbd) => check_image(rbd, grants, told).map(|image| CheckedSource::Image(Box::new(image))),
     }
 }
 

@@ -302,7 +302,7 @@ pub enum RbdAnswer {
     Names(Vec<RbdName>),
     /// Of `free`.
     Room(PoolRoom),
-    /// Of `claim`: what was proven. The plugin is not told; the node is.
+    /// Of `claim`: what was proven, of which the node is told and not the plugin, and the image's metadata.
     Claimed(Claimed),
 }
 

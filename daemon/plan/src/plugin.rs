@@ -45,6 +45,13 @@ pub enum PluginCall {
         /// How large it is to be.
         capacity: CapacityRange,
     },
+    /// `modification.modify-volume`
+    Modify {
+        /// The volume's id.
+        volume: String,
+        /// The parameters that change.
+        parameters: Context,
+    },
     /// `snapshots.create-snapshot`
     CreateSnapshot(SnapshotFacts),
     /// `snapshots.delete-snapshot`
@@ -88,6 +95,7 @@ impl PluginCall {
             PluginCall::ListVolumes { .. } => "listing.list-volumes",
             PluginCall::Capacity(_) => "capacity.room-for",
             PluginCall::Expand { .. } => "controller.expand",
+            PluginCall::Modify { .. } => "modification.modify-volume",
             PluginCall::CreateSnapshot(_) => "snapshots.create-snapshot",
             PluginCall::DeleteSnapshot { .. } => "snapshots.delete-snapshot",
             PluginCall::ListSnapshots { .. } => "snapshot-listing.list-snapshots",
@@ -117,6 +125,8 @@ pub enum PluginAnswer {
     Volume(VolumeAnswer),
     /// Of `delete-volume` and `delete-snapshot`.
     Deleted,
+    /// Of `modify-volume`.
+    Modified,
     /// Of `create-snapshot`.
     Snapshot(SnapshotAnswer),
     /// Of `validate`: nothing, or why not.
@@ -219,6 +229,8 @@ pub struct CreateFacts {
     pub capabilities: Vec<Capability>,
     /// The storage class's parameters.
     pub parameters: Context,
+    /// Parameters that may change later.
+    pub mutable_parameters: Context,
     /// What it starts with.
     pub source: Option<ContentSource>,
     /// Where it must be reachable from.
@@ -262,6 +274,8 @@ pub struct ValidateFacts {
     pub capabilities: Vec<Capability>,
     /// The storage class's parameters.
     pub parameters: Context,
+    /// Parameters that may change later.
+    pub mutable_parameters: Context,
 }
 
 /// What `controller.capacity` is told.

@@ -136,6 +136,26 @@ pub enum ReadFrom {
     Localize,
 }
 
+/// What may be read from a device and written to it a second, by all who use it on the node together; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct IoLimits {
+    /// Reads.
+    pub read_iops: u64,
+    /// Writes.
+    pub write_iops: u64,
+    /// Bytes that are read.
+    pub read_rate: u64,
+    /// Bytes that are written.
+    pub write_rate: u64,
+}
+
+impl IoLimits {
+    /// Is there none?
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How an image is mapped: every option of the kernel client that may be asked for, typed (law 8). The default leaves all to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct MapOptions {
@@ -151,6 +171,8 @@ pub struct MapOptions {
     pub queue_depth: u32,
     /// `alloc_size` in bytes; 0 is the kernel's choice.
     pub alloc_size: u32,
+    /// What the pods may do with it a second. Not the client's: the groups of pods are limited.
+    pub limits: IoLimits,
 }
 
 /// An image for good, whatever it is called: these three never change, and no other image will ever have them (law 6).
@@ -334,6 +356,8 @@ pub struct Claimed {
     pub identity: ImageIdentity,
     /// No object of it, and none of a parent's, has ever been written: it may be formatted.
     pub is_never_written: bool,
+    /// What is kept with it. For the plugin; it does not travel by itself.
+    pub metadata: Context,
 }
 
 #[cfg(test)]

@@ -176,6 +176,15 @@ pub struct ExpandVolume {
     pub capability: Option<Capability>,
 }
 
+/// ControllerModifyVolume.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ModifyVolume {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The parameters that change; at least one.
+    pub parameters: Context,
+}
+
 /// CreateSnapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CreateSnapshot {

@@ -50,6 +50,7 @@ fn create() -> PluginCall {
         capacity: CapacityRange { required: 1 << 30, limit: 0 },
         capabilities: vec![capability()],
         parameters: context(&[]),
+        mutable_parameters: Default::default(),
         source: None,
         topology: TopologyRequirement::default(),
     })

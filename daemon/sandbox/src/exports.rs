@@ -1,6 +1,6 @@
 //! The component's exports: which there are, and a call of one of them in a fresh instance.
 
-use crate::bindings::exports::windlass::plugin::{capacity, controller, driver, listing, node, publishing, snapshot_listing, snapshots};
+use crate::bindings::exports::windlass::plugin::{capacity, controller, driver, listing, modification, node, publishing, snapshot_listing, snapshots};
 use crate::bindings::windlass::plugin::types::Refusal;
 use crate::call::Call;
 use crate::{from_wit, to_wit};
@@ -17,6 +17,7 @@ pub(crate) struct Exports {
     listing: Option<listing::GuestIndices>,
     capacity: Option<capacity::GuestIndices>,
     publishing: Option<publishing::GuestIndices>,
+    modification: Option<modification::GuestIndices>,
     snapshots: Option<snapshots::GuestIndices>,
     snapshot_listing: Option<snapshot_listing::GuestIndices>,
 }
@@ -35,6 +36,7 @@ impl Exports {
             listing: has("listing").then(|| listing::GuestIndices::new(&component)).transpose()?,
             capacity: has("capacity").then(|| capacity::GuestIndices::new(&component)).transpose()?,
             publishing: has("publishing").then(|| publishing::GuestIndices::new(&component)).transpose()?,
+            modification: has("modification").then(|| modification::GuestIndices::new(&component)).transpose()?,
             snapshots: has("snapshots").then(|| snapshots::GuestIndices::new(&component)).transpose()?,
             snapshot_listing: has("snapshot-listing").then(|| snapshot_listing::GuestIndices::new(&component)).transpose()?,
             component,
@@ -50,6 +52,7 @@ impl Exports {
         self.listing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.capacity.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.publishing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
+        self.modification.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.snapshots.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         self.snapshot_listing.as_ref().map(|group| group.load(&mut *store, &instance)).transpose()?;
         Ok(())
@@ -93,6 +96,9 @@ impl Exports {
             }),
             PluginCall::Capacity(facts) => {
                 said(group!(capacity).call_room_for(s, &to_wit::capacity_facts(facts))?, |room| Ok(PluginAnswer::Capacity(from_wit::room(room))))
+            }
+            PluginCall::Modify { volume, parameters } => {
+                said(group!(modification).call_modify_volume(s, &volume, &to_wit::context(parameters))?, |()| Ok(PluginAnswer::Modified))
             }
             PluginCall::CreateSnapshot(facts) => said(group!(snapshots).call_create_snapshot(s, &to_wit::snapshot_facts(facts))?, |snapshot| {
                 Ok(PluginAnswer::Snapshot(from_wit::snapshot(snapshot)))

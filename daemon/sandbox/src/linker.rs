@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 const OFFERED: &str = "windlass:plugin/{log,config,files,rbd}@0.1 and, for the language's own library, wasi:{cli,clocks,filesystem,io,random,sockets}@0.2";
 
 /// Exports that only a driver with a controller can have.
-const OF_CONTROLLER: [&str; 5] = ["listing", "capacity", "publishing", "snapshots", "snapshot-listing"];
+const OF_CONTROLLER: [&str; 6] = ["listing", "capacity", "publishing", "modification", "snapshots", "snapshot-listing"];
 
 /// Why a component is not one of ours.
 #[derive(Debug, thiserror::Error)]

@@ -28,6 +28,7 @@ pub(crate) fn create_facts(facts: CreateFacts) -> controller::CreateFacts {
         capacity: capacity_range(facts.capacity),
         capabilities: facts.capabilities.iter().map(capability).collect(),
         parameters: context(facts.parameters),
+        mutable_parameters: context(facts.mutable_parameters),
         source: facts.source.map(content_source),
         topology: topology_requirement(facts.topology),
     }
@@ -39,6 +40,7 @@ pub(crate) fn validate_facts(facts: ValidateFacts) -> controller::ValidateFacts 
         volume_context: context(facts.volume_context),
         capabilities: facts.capabilities.iter().map(capability).collect(),
         parameters: context(facts.parameters),
+        mutable_parameters: context(facts.mutable_parameters),
     }
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn file(facts: FileFacts) -> files::File {
     files::File { name: facts.name, size: facts.size, properties: context(facts.properties) }
 }
 
-fn context(context: Context) -> Vec<(String, String)> {
+pub(crate) fn context(context: Context) -> Vec<(String, String)> {
     context.into_iter().collect()
 }
 

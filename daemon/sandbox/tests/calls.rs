@@ -18,6 +18,7 @@ pub(crate) fn create(name: &str, required: u64) -> PluginCall {
         capacity: CapacityRange { required, limit: 0 },
         capabilities: vec![mount()],
         parameters: context(&[]),
+        mutable_parameters: context(&[]),
         source: None,
         topology: TopologyRequirement::default(),
     })
@@ -69,7 +70,13 @@ fn plugin_answers_every_call_of_the_local_driver() {
     assert!(matches!(plugin.call(PluginCall::NodeInfo(facts)), Ok(PluginAnswer::NodeInfo(info)) if info.node_id == "node-a"));
 
     let validate = |volume: &str| {
-        PluginCall::Validate(ValidateFacts { volume: volume.to_owned(), volume_context: context(&[]), capabilities: vec![mount()], parameters: context(&[]) })
+        PluginCall::Validate(ValidateFacts {
+            volume: volume.to_owned(),
+            volume_context: context(&[]),
+            capabilities: vec![mount()],
+            parameters: context(&[]),
+            mutable_parameters: context(&[]),
+        })
     };
     assert!(matches!(plugin.call(validate(&volume)), Ok(PluginAnswer::Validated(_))));
     assert!(matches!(plugin.call(validate("nobody")), Err(CallFailure::Refused(no)) if no.kind == RefusalKind::NotFound));

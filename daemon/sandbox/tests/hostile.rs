@@ -90,7 +90,13 @@ fn plugin_that_returns_too_much_meets_its_limit() {
             other => panic!("{other:?}"),
         }
     }
-    let validate = ValidateFacts { volume: "v".into(), volume_context: Default::default(), capabilities: vec![], parameters: Default::default() };
+    let validate = ValidateFacts {
+        volume: "v".into(),
+        volume_context: Default::default(),
+        capabilities: vec![],
+        parameters: Default::default(),
+        mutable_parameters: Default::default(),
+    };
     assert!(matches!(plugin.call(PluginCall::Validate(validate)), Err(CallFailure::Limit(_))));
     assert!(matches!(plugin.call(create("long-name", 0)), Err(CallFailure::Limit(_))));
     assert_eq!(plugin.effects, 0);

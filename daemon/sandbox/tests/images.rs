@@ -17,6 +17,7 @@ fn create(parameters: &[(&str, &str)]) -> PluginCall {
         capacity: CapacityRange { required: 1 << 30, limit: 0 },
         capabilities: vec![mount()],
         parameters: context(parameters),
+        mutable_parameters: context(&[]),
         source: None,
         topology: TopologyRequirement::default(),
     })
@@ -95,7 +96,7 @@ fn plugin_makes_claims_and_shows_an_image() {
     };
     let publish =
         PublishFacts { volume: volume.volume.clone(), node: node.clone(), capability: mount(), readonly: false, volume_context: volume.context.clone() };
-    let claimed = |_: &RbdEffect| Ok(EffectAnswer::Rbd(RbdAnswer::Claimed(Claimed { identity: identity(), is_never_written: true })));
+    let claimed = |_: &RbdEffect| Ok(EffectAnswer::Rbd(RbdAnswer::Claimed(Claimed { identity: identity(), is_never_written: true, metadata: context(&[]) })));
     let (effect, answer) = with_answer(&mut plugin, PluginCall::Publish(publish), claimed);
     let (of, ImageVerb::Claim { hold: Hold::Writer, holder }) = image_of(&effect) else { panic!("{effect:?}") };
     assert_eq!((of, holder.node.as_str(), holder.addresses.len()), (image, "node-a", 2));

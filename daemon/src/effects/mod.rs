@@ -137,7 +137,7 @@ impl Effects<'_> {
             }
             ImageVerb::SetMetadata(metadata) => {
                 own_keys(metadata)?;
-                ("set-metadata", &["controller.create-volume", "controller.expand"])
+                ("set-metadata", &["controller.create-volume", "controller.expand", "modification.modify-volume"])
             }
             ImageVerb::Resize { .. } => ("resize", &["controller.create-volume", "controller.expand"]),
             ImageVerb::Delete => ("delete", DELETES),

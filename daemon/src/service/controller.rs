@@ -13,6 +13,9 @@ use windlass_csi::{from_proto, to_proto, v1};
 /// What a driver lacks that exports no `publishing`.
 const PUBLISHING: &str = "publishing to nodes: the volumes of this driver need none";
 
+/// What a driver lacks that exports no `modification`.
+const MODIFICATION: &str = "parameters that may change later";
+
 /// What a driver lacks that exports no `snapshots`.
 const SNAPSHOTS: &str = "snapshots";
 
@@ -26,7 +29,8 @@ pub(crate) struct ControllerService(pub(crate) Arc<Served>);
 impl Controller for ControllerService {
     async fn create_volume(&self, request: Request<v1::CreateVolumeRequest>) -> Result<Response<v1::CreateVolumeResponse>, Status> {
         let until = until(&self.0, &request);
-        let call = from_proto::create_volume(request.into_inner()).map_err(Refused::from)?;
+        let can_modify = request.get_ref().mutable_parameters.is_empty() || self.0.exports("modification").await?;
+        let call = from_proto::create_volume(request.into_inner(), can_modify).map_err(Refused::from)?;
         let key = Claimed::Name(self.0.driver.name().clone(), call.request.name.clone());
         match self.0.run("CreateVolume", key, until, call, story::create::create).await? {
             Answer::Volume(volume) => Ok(Response::new(to_proto::created(volume).map_err(Refused::from)?)),
@@ -152,5 +156,17 @@ impl Controller for ControllerService {
             }
             _ => Err(MISMATCH.into()),
         }
+    }
+
+    async fn controller_modify_volume(
+        &self,
+        request: Request<v1::ControllerModifyVolumeRequest>,
+    ) -> Result<Response<v1::ControllerModifyVolumeResponse>, Status> {
+        let until = until(&self.0, &request);
+        self.0.require("modification", MODIFICATION).await?;
+        let call = from_proto::modify_volume(request.into_inner()).map_err(Refused::from)?;
+        let key = self.0.volume(&call.request.volume);
+        done(self.0.run("ControllerModifyVolume", key, until, call, story::controller::modify).await?)?;
+        Ok(Response::new(v1::ControllerModifyVolumeResponse {}))
     }
 }

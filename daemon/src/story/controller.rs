@@ -5,7 +5,7 @@ use crate::refused::Refused;
 use crate::served::Served;
 use crate::story::{OTHER_ANSWER, call};
 use windlass_plan::plugin::{CapacityAnswer, CapacityFacts, PluginAnswer, PluginCall, ValidateFacts, VolumeAnswer};
-use windlass_plan::request::{Call, Capacity, ExpandVolume, ListVolumes, Secrets, ValidateVolume};
+use windlass_plan::request::{Call, Capacity, ExpandVolume, ListVolumes, ModifyVolume, Secrets, ValidateVolume};
 
 /// Entries of a page when the caller names no number: far below what grpc-go takes in one message.
 const PAGE: u32 = 500;
@@ -22,10 +22,21 @@ pub(crate) fn expand(served: &Served, request: Call<ExpandVolume>, _: &mut Claim
     Ok(Answer::Expanded(expanded.capacity, expanded.node_expansion))
 }
 
+pub(crate) fn modify(served: &Served, request: Call<ModifyVolume>, _: &mut Claim) -> Result<Answer, Refused> {
+    let Call { request, secrets } = request;
+    let generation = served.generation()?;
+    let asked = PluginCall::Modify { volume: request.volume.to_string(), parameters: request.parameters };
+    match call(served, &generation, asked, &secrets)?.0 {
+        PluginAnswer::Modified => Ok(Answer::Done),
+        _ => Err(OTHER_ANSWER),
+    }
+}
+
 /// Nothing, or why not.
 pub(crate) fn validate(served: &Served, Call { request, secrets }: Call<ValidateVolume>) -> Result<Option<String>, Refused> {
     let generation = served.generation()?;
-    if let Some(key) = request.mutable_parameters.keys().next() {
+    let can_modify = generation.inspection.exports.iter().any(|export| export == "modification");
+    if let Some(key) = request.mutable_parameters.keys().next().filter(|_| !can_modify) {
         return Ok(Some(format!("the mutable parameter {key:?} is not supported: this driver has none")));
     }
     let facts = ValidateFacts {
@@ -33,6 +44,7 @@ pub(crate) fn validate(served: &Served, Call { request, secrets }: Call<Validate
         volume_context: request.volume_context,
         capabilities: request.capabilities,
         parameters: request.parameters,
+        mutable_parameters: request.mutable_parameters,
     };
     match call(served, &generation, PluginCall::Validate(facts), &secrets)?.0 {
         PluginAnswer::Validated(words) => Ok(words),

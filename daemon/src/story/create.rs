@@ -16,6 +16,7 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
         capacity: request.capacity,
         capabilities: request.capabilities,
         parameters: request.parameters,
+        mutable_parameters: request.mutable_parameters,
         source: request.source,
         topology: request.topology,
     };

@@ -14,6 +14,8 @@ pub struct Setup {
     pub roots: Roots,
     /// Where the volumes' lock files are.
     pub locks: HostPath,
+    /// The control groups in which I/O is limited, where a volume has limits; empty: those that Kubernetes has.
+    pub limited_groups: Vec<HostPath>,
 }
 
 /// Where to look first.

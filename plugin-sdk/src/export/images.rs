@@ -2,18 +2,22 @@
 
 use super::{Daemon, HOST};
 use crate::bindings::controller::exports::windlass::plugin::controller as wit;
+use crate::bindings::modification::exports::windlass::plugin::modification as wit_modification;
 use crate::bindings::publishing::exports::windlass::plugin::publishing as wit_publishing;
 use crate::bindings::rbd::windlass::plugin::rbd as wit_rbd;
 use crate::bindings::snapshots::exports::windlass::plugin::snapshots as wit_snapshots;
 use crate::images::ImageImports;
 use crate::{
-    CapacityRange, Clusters, Context, Credentials, Expanded, Hold, Holder, Image, ImageSnapshot, ImageWish, PublishFacts, RbdDriver, RbdPool, RbdSnapshots,
-    Refusal, Snapshot, SnapshotFacts,
+    CapacityRange, Clusters, Context, Credentials, Expanded, Hold, Holder, Image, ImageSnapshot, ImageWish, PublishFacts, RbdDriver, RbdModification, RbdPool,
+    RbdSnapshots, Refusal, Snapshot, SnapshotFacts,
 };
 use std::marker::PhantomData;
 
 /// Compiles where `D` is a driver that makes its volumes as images.
 pub const fn is_rbd_driver<D: RbdDriver>() {}
+
+/// Compiles where `D` has parameters that may change.
+pub const fn modifies<D: RbdModification>() {}
 
 /// Compiles where `D` has snapshots.
 pub const fn has_snapshots<D: RbdSnapshots>() {}
@@ -49,8 +53,8 @@ impl ImageImports for Daemon {
     fn pool_name(&self, cluster: &str, credentials: &Credentials, number: u64) -> Result<Option<String>, Refusal> {
         wit_rbd::pool_name(cluster, credentials, number)
     }
-    fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal> {
-        wit_rbd::claim(pool, credentials, name, hold, holder)
+    fn claim(&self, pool: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<Context, Refusal> {
+        wit_rbd::claim(pool, credentials, name, hold, holder).map(Context::from)
     }
     fn release(&self, pool: &RbdPool, credentials: &Credentials, name: &str, holder: Option<&Holder>) -> Result<(), Refusal> {
         wit_rbd::release(pool, credentials, name, holder)
@@ -119,6 +123,12 @@ impl<D: RbdDriver> wit_publishing::Guest for OfImages<D> {
     }
     fn unpublish(volume: String, node: Option<String>) -> Result<(), Refusal> {
         D::unpublish(&HOST, &CLUSTERS, &volume, node.as_deref())
+    }
+}
+
+impl<D: RbdModification> wit_modification::Guest for OfImages<D> {
+    fn modify_volume(volume: String, parameters: Vec<(String, String)>) -> Result<(), Refusal> {
+        D::modify_volume(&HOST, &CLUSTERS, &volume, &parameters.into())
     }
 }
 

@@ -5,8 +5,8 @@ use super::clusters::is_name;
 use super::folders::is_file_name;
 use crate::{
     AttachPlan, CapacityFacts, CapacityRange, Context, CreateFacts, Description, Expanded, FileCapacity, FileDriver, FileListing, FileSnapshotListing,
-    FileSnapshots, MapOptions, NodeDriver, NodeFacts, NodeInfo, Page, PublishFacts, RbdDriver, RbdPool, RbdSnapshots, Refusal, Room, Snapshot, SnapshotFacts,
-    SnapshotFilter, SnapshotPage, Source, Topology, ValidateFacts, Volume, VolumeFacts,
+    FileSnapshots, MapOptions, NodeDriver, NodeFacts, NodeInfo, Page, PublishFacts, RbdDriver, RbdModification, RbdPool, RbdSnapshots, Refusal, Room, Snapshot,
+    SnapshotFacts, SnapshotFilter, SnapshotPage, Source, Topology, ValidateFacts, Volume, VolumeFacts,
 };
 
 /// Bytes that a string may have, a node's id, and a map, as CSI says.
@@ -161,6 +161,11 @@ impl Harness {
     /// `snapshots.delete-snapshot`
     pub fn delete_snapshot<D: RbdSnapshots>(&self, snapshot: &str) -> Result<(), Refusal> {
         D::delete_snapshot(&self.host(), &self.granted_clusters(), snapshot)
+    }
+
+    /// `modification.modify-volume`
+    pub fn modify<D: RbdModification>(&self, volume: &str, parameters: &Context) -> Result<(), Refusal> {
+        D::modify_volume(&self.host(), &self.granted_clusters(), volume, parameters)
     }
 
     /// `publishing.publish`

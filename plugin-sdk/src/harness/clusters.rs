@@ -235,7 +235,7 @@ impl ImageImports for Harness {
         self.with_cluster(cluster, credentials, |cluster| Ok(cluster.pools.iter().find(|(_, pool)| pool.number == number).map(|(name, _)| name.clone())))
     }
 
-    fn claim(&self, at: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<(), Refusal> {
+    fn claim(&self, at: &RbdPool, credentials: &Credentials, name: &str, hold: Hold, holder: &Holder) -> Result<Context, Refusal> {
         check_holder(holder)?;
         self.with_image(at, credentials, name, |kept| {
             let is_another = |(held, by): &&(Hold, Holder)| by.node != holder.node && (*held != hold || hold == Hold::Writer);
@@ -248,7 +248,7 @@ impl ImageImports for Harness {
             // The node that has it may ask again.
             kept.holders.retain(|(_, by)| by.node != holder.node);
             kept.holders.push((hold, holder.clone()));
-            Ok(())
+            Ok(kept.image.metadata.clone())
         })
     }
 

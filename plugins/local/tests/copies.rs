@@ -109,6 +109,7 @@ fn a_copy_has_its_sources_file_system_and_at_least_its_size() {
             volume_context: made.context.clone(),
             capabilities: vec![Capability::mount(None)],
             parameters: Context::from([("csi.storage.k8s.io/fstype", "xfs")]),
+            mutable_parameters: Context::new(),
         };
         assert_eq!(harness.validate::<Local>(&facts), Ok(None));
         let blank = ValidateFacts { volume: xfs.id.clone(), ..facts };

@@ -219,6 +219,7 @@ fn validating_says_why_not() {
         volume_context: Context::new(),
         capabilities: vec![capability],
         parameters: Context::new(),
+        mutable_parameters: Context::new(),
     };
     for (volume, capability, word) in [
         (&mounted, Capability::mount(None), None),

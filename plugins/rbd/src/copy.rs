@@ -57,7 +57,7 @@ pub(crate) fn create(clusters: &Clusters<'_>, facts: &CreateFacts, class: &Class
     let (image, usage, wanted) = match made {
         Some(image) => {
             let usage = Usage::read(&facts.capabilities, class.filesystem.or(filesystem_of(&image)))?;
-            let wanted = volume::copy_metadata(&facts.name, class, &usage, source_id(source));
+            let wanted = volume::copy_metadata(facts, class, &usage, source_id(source))?;
             (image, usage, wanted)
         }
         None => {
@@ -69,7 +69,7 @@ pub(crate) fn create(clusters: &Clusters<'_>, facts: &CreateFacts, class: &Class
             let usage = Usage::read(&facts.capabilities, class.filesystem.or(filesystem_of(&source_.image)))?;
             refuse_other_filesystem(&source_.image, &usage)?;
             let size = size(&usage, &facts.capacity, source_.image.size)?;
-            let wanted = volume::copy_metadata(&facts.name, class, &usage, source_id(source));
+            let wanted = volume::copy_metadata(facts, class, &usage, source_id(source))?;
             let wish = ImageWish {
                 object_size: class.object_size,
                 striping: class.striping,

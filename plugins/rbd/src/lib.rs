@@ -4,6 +4,7 @@ mod class;
 mod copy;
 mod id;
 mod journal;
+mod mutable;
 mod names;
 mod node;
 mod options;
@@ -40,7 +41,8 @@ impl NodeDriver for Rbd {
     fn attach(host: &Host<'_>, facts: &VolumeFacts) -> Result<AttachPlan, Refusal> {
         volume::refuse_encrypted(&facts.volume_context)?;
         let Place { pool, image } = volume::on_node(&facts.volume, &facts.volume_context, &Settings::read(host)?)?;
-        let options = options::parse(facts.volume_context.get(options::KEY).unwrap_or_default())?;
+        let mut options = options::parse(facts.volume_context.get(options::KEY).unwrap_or_default())?;
+        mutable::apply(&mut options, &facts.publish_context)?;
         let kind = volume::made_for(&facts.volume_context).unwrap_or(FilesystemKind::Ext4);
         let plan = AttachPlan::rbd(pool, image, volume::credentials()).options(options).formatted_for(&facts.capability, kind);
         Ok(if facts.volume_context.get(volume::CONTENT) == Some(volume::COPY) { plan.copy() } else { plan })
@@ -64,7 +66,7 @@ impl RbdDriver for Rbd {
         let site = volume::site(clusters, &class, facts, &image)?;
         let place = Place { pool: site.pool.clone(), image };
         let id = place.id()?;
-        let wanted = volume::metadata(&facts.name, &class, &usage);
+        let wanted = volume::metadata(facts, &class, &usage)?;
         let wish = ImageWish {
             object_size: class.object_size,
             striping: class.striping,
@@ -102,6 +104,9 @@ impl RbdDriver for Rbd {
         let settings = Settings::read(host)?;
         let (place, image) = volume::find(clusters, &facts.volume, &settings)?;
         let class = if facts.parameters.is_empty() { None } else { Some(Class::read(&facts.parameters, &settings)) };
+        if let Err(refusal) = mutable::metadata(&facts.mutable_parameters) {
+            return Ok(Some(refusal.words().to_owned()));
+        }
         let class = match class.transpose() {
             Ok(class) => class,
             Err(refusal) => return Ok(Some(refusal.words().to_owned())),
@@ -145,7 +150,7 @@ impl RbdDriver for Rbd {
         for place in places {
             match volume::images(clusters, &place).claim(&place.image, hold, &holder) {
                 Err(Refusal::NotFound(_)) => {}
-                claimed => return claimed.map(|()| Context::new()),
+                claimed => return claimed.map(|metadata| mutable::told(&metadata)),
             }
         }
         Err(id::unknown(&facts.volume))
@@ -170,6 +175,15 @@ impl RbdDriver for Rbd {
     }
 }
 
+impl RbdModification for Rbd {
+    fn modify_volume(host: &Host<'_>, clusters: &Clusters<'_>, volume: &str, parameters: &Context) -> Result<(), Refusal> {
+        // All of them are right before one is set.
+        let metadata = mutable::metadata(parameters)?;
+        let (place, _) = volume::find(clusters, volume, &Settings::read(host)?)?;
+        volume::images(clusters, &place).set_metadata(&place.image, metadata)
+    }
+}
+
 impl RbdSnapshots for Rbd {
     fn create_snapshot(host: &Host<'_>, clusters: &Clusters<'_>, facts: &SnapshotFacts) -> Result<Snapshot, Refusal> {
         snapshot::create(clusters, facts, &Settings::read(host)?)
@@ -181,4 +195,4 @@ impl RbdSnapshots for Rbd {
 }
 
 #[cfg(feature = "component")]
-export_rbd_driver!(Rbd, snapshots);
+export_rbd_driver!(Rbd, modification, snapshots);

@@ -28,7 +28,8 @@ pub(crate) fn parse(text: &str) -> Result<MapOptions, Refusal> {
     Ok(options)
 }
 
-fn set(options: &mut MapOptions, name: &str, value: &str) -> Result<(), Refusal> {
+/// Sets the option of that name.
+pub(crate) fn set(options: &mut MapOptions, name: &str, value: &str) -> Result<(), Refusal> {
     match name {
         "ms_mode" => options.ms_mode = Some(one_of(name, value, &MS_MODES)?),
         "read_from_replica" => options.read_from = Some(one_of(name, value, &READ_FROM)?),

@@ -2,6 +2,7 @@
 
 use crate::class::{Class, ENCRYPTED, FSTYPE, Site};
 use crate::id::{Id, Place, unknown};
+use crate::mutable;
 use crate::names::{checked, shown};
 use crate::options;
 use crate::settings::{self, Settings};
@@ -116,8 +117,9 @@ pub(crate) fn refuse_encrypted(context: &Context) -> Result<(), Refusal> {
 }
 
 /// What is kept with the image: what it was made as, in words that a second call can compare.
-pub(crate) fn metadata(name: &str, class: &Class, usage: &Usage) -> Context {
-    let mut metadata = usage.metadata().with(NAME, name).with(LAYOUT, CURRENT_LAYOUT);
+pub(crate) fn metadata(facts: &CreateFacts, class: &Class, usage: &Usage) -> Result<Context, Refusal> {
+    let mut metadata: Context = usage.metadata().iter().chain(mutable::metadata(&facts.mutable_parameters)?.iter()).collect();
+    metadata = metadata.with(NAME, &facts.name).with(LAYOUT, CURRENT_LAYOUT);
     if let Some(size) = class.object_size {
         metadata = metadata.with(OBJECT_SIZE, size.to_string());
     }
@@ -127,13 +129,18 @@ pub(crate) fn metadata(name: &str, class: &Class, usage: &Usage) -> Context {
     if !class.options.is_empty() {
         metadata = metadata.with(OPTIONS, class.options.as_str());
     }
-    metadata
+    Ok(metadata)
 }
 
 /// The same of a copy. It takes its source's metadata over, so that what it does not have is said to be empty.
-pub(crate) fn copy_metadata(name: &str, class: &Class, usage: &Usage, source: &str) -> Context {
-    let said = metadata(name, class, usage).with(SOURCE, source);
-    COMPARED.into_iter().chain(snapshot::KEYS).fold(said, |said, key| if said.get(key).is_some() { said } else { said.with(key, "") })
+pub(crate) fn copy_metadata(facts: &CreateFacts, class: &Class, usage: &Usage, source: &str) -> Result<Context, Refusal> {
+    let said = metadata(facts, class, usage)?.with(SOURCE, source);
+    let keys = compared().chain(snapshot::KEYS.map(str::to_owned));
+    Ok(keys.fold(said, |said, key| if said.get(&key).is_some() { said } else { said.with(key, "") }))
+}
+
+fn compared() -> impl Iterator<Item = String> {
+    COMPARED.into_iter().map(str::to_owned).chain(mutable::keys())
 }
 
 /// Does an image say that it is the volume of this name?
@@ -176,9 +183,9 @@ pub(crate) fn compare(image: &Image, size: u64, facts: &CreateFacts, class: &Cla
         return differs("its image was not made by this driver".to_owned());
     }
     let value = |metadata: &'_ Context, key: &str| metadata.get(key).unwrap_or_default().to_owned();
-    match COMPARED.into_iter().find(|key| value(&image.metadata, key) != value(wanted, key)) {
+    match compared().find(|key| value(&image.metadata, key) != value(wanted, key)) {
         Some(key) => {
-            let said = |metadata: &Context| shown(metadata.get(key).unwrap_or("none"));
+            let said = |metadata: &Context| shown(metadata.get(&key).unwrap_or("none"));
             differs(format!("its `{key}` is {:?}, not {:?}", said(&image.metadata), said(wanted)))
         }
         None => Ok(Existing::Same),

@@ -77,7 +77,13 @@ fn the_controller_finds_the_image_by_the_id_alone() {
         let publish = PublishFacts { volume_context: context, ..PublishFacts::new(id(), NODE, Capability::mount(None)) };
         assert_eq!(harness.publish::<Rbd>(&publish), Ok(Context::new()), "{prefix}");
         assert_eq!(harness.holders(&pool(namespace), &format!("{prefix}{UUID}")).len(), 1);
-        let facts = ValidateFacts { volume: id(), volume_context: Context::new(), capabilities: vec![Capability::mount(None)], parameters: Context::new() };
+        let facts = ValidateFacts {
+            volume: id(),
+            volume_context: Context::new(),
+            capabilities: vec![Capability::mount(None)],
+            parameters: Context::new(),
+            mutable_parameters: Context::new(),
+        };
         assert_eq!(harness.validate_rbd::<Rbd>(&facts), Ok(None));
         assert_eq!(harness.expand_rbd::<Rbd>(&id(), 2 << 30, 0).unwrap().capacity, 2 << 30);
         assert_eq!(code(&harness.delete_rbd_volume::<Rbd>(&id())), "FAILED_PRECONDITION");

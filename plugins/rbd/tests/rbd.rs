@@ -335,7 +335,13 @@ fn ids_of_nothing_are_unknown_to_all_but_those_that_take_away() {
         assert_eq!(harness.unpublish::<Rbd>(id, Some("node-1/10.0.0.7")), Ok(()), "{id}");
         assert_eq!(code(&harness.publish::<Rbd>(&PublishFacts::new(id, "node-1/10.0.0.7", mount))), "NOT_FOUND", "{id}");
         assert_eq!(code(&harness.expand_rbd::<Rbd>(id, 1, 0)), "NOT_FOUND", "{id}");
-        let facts = ValidateFacts { volume: id.into(), volume_context: Context::new(), capabilities: vec![mount], parameters: Context::new() };
+        let facts = ValidateFacts {
+            volume: id.into(),
+            volume_context: Context::new(),
+            capabilities: vec![mount],
+            parameters: Context::new(),
+            mutable_parameters: Context::new(),
+        };
         assert_eq!(code(&harness.validate_rbd::<Rbd>(&facts)), "NOT_FOUND", "{id}");
         assert_eq!(code(&harness.attach::<Rbd>(&VolumeFacts::new(id, mount))), if is_id { "OK" } else { "NOT_FOUND" }, "{id}");
     }
@@ -372,6 +378,7 @@ fn validating_says_why_not() {
         volume_context: volume.context.clone(),
         capabilities: vec![capability],
         parameters: Context::new(),
+        mutable_parameters: Context::new(),
     };
     for (volume, capability, word) in [
         (&mounted, Capability::mount(None), None),
@@ -389,4 +396,56 @@ fn validating_says_why_not() {
         let said = harness.validate_rbd::<Rbd>(&ValidateFacts { parameters, ..facts(&mounted, Capability::mount(None)) }).unwrap();
         assert!(said.is_none() == word.is_none() && word.is_none_or(|word| said.as_ref().unwrap().contains(word)), "{said:?}");
     }
+}
+
+#[test]
+fn what_may_change_is_kept_with_the_image_and_told_to_the_node_that_gets_it_next() {
+    let harness = harness();
+    let mutable = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Context>();
+    let made = CreateFacts { mutable_parameters: mutable(&[("readIops", "500"), ("queueDepth", "64")]), ..wish("a") };
+    let volume = create(&harness, &made).unwrap();
+    assert_eq!(create(&harness, &made).unwrap(), volume);
+    for (others, expected) in [
+        (mutable(&[]), "ALREADY_EXISTS"),
+        (mutable(&[("readIops", "501"), ("queueDepth", "64")]), "ALREADY_EXISTS"),
+        (mutable(&[("iops", "1")]), "INVALID_ARGUMENT"),
+    ] {
+        assert_eq!(code(&create(&harness, &CreateFacts { mutable_parameters: others, ..made.clone() })), expected);
+    }
+    let node = harness.node_info::<Rbd>("node-1").unwrap().node_id;
+    let published = || {
+        let facts = PublishFacts {
+            volume: volume.id.clone(),
+            node: node.clone(),
+            capability: Capability::mount(None),
+            readonly: false,
+            volume_context: volume.context.clone(),
+        };
+        let told = harness.publish::<Rbd>(&facts).unwrap();
+        harness.unpublish::<Rbd>(&volume.id, Some(&node)).unwrap();
+        told
+    };
+    assert_eq!(published(), mutable(&[("readIops", "500"), ("queueDepth", "64")]));
+
+    for _ in 0..10 {
+        harness.modify::<Rbd>(&volume.id, &mutable(&[("readIops", "0"), ("writeBytesPerSecond", "100Mi"), ("csi.storage.k8s.io/pvc/name", "claim")])).unwrap();
+    }
+    let told = published();
+    assert_eq!(told, mutable(&[("queueDepth", "64"), ("writeBytesPerSecond", "104857600")]));
+    // Of several that are asked for one is wrong: none is set.
+    let refusal = harness.modify::<Rbd>(&volume.id, &mutable(&[("readIops", "9"), ("writeIops", "many")])).unwrap_err();
+    assert!(refusal.code() == "INVALID_ARGUMENT" && refusal.words().contains("`writeIops`"), "{refusal:?}");
+    assert_eq!(published(), told);
+    assert_eq!(code(&harness.modify::<Rbd>(&volume.id.replace("csi-vol-", "csi-vul-"), &mutable(&[("readIops", "9")]))), "NOT_FOUND");
+
+    let facts = VolumeFacts {
+        publish_context: told,
+        volume_context: volume.context.with("mapOptions", "queue_depth=128,alloc_size=4096"),
+        ..VolumeFacts::new(&volume.id, Capability::block())
+    };
+    let Source::Rbd { options, .. } = harness.attach::<Rbd>(&facts).unwrap().source else { panic!() };
+    assert_eq!((options.queue_depth, options.alloc_size, options.limits.write_rate, options.limits.read_iops), (64, 4096, 100 * MIB, 0));
+    // Of a later version, or of somebody else's making.
+    let odd = VolumeFacts { publish_context: mutable(&[("readIops", "1 per day")]), ..facts };
+    assert_eq!(code(&harness.attach::<Rbd>(&odd)), "INVALID_ARGUMENT");
 }

@@ -89,11 +89,11 @@ pub(super) fn context(field: &str, context: BTreeMap<String, String>) -> Result<
     Ok(context)
 }
 
-pub(super) fn no_mutable_parameters(field: &str, parameters: BTreeMap<String, String>) -> Result<Context, BadRequest> {
-    if !parameters.is_empty() {
+pub(super) fn mutable_parameters(field: &str, parameters: BTreeMap<String, String>, can_modify: bool) -> Result<Context, BadRequest> {
+    if !parameters.is_empty() && !can_modify {
         return Err(bad(field, Problem::NotAdvertised { capability: "MODIFY_VOLUME" }));
     }
-    Ok(parameters)
+    context(field, parameters)
 }
 
 /// The secrets, and with them kubelet's tokens, wherever it put them: they change at each call, so they are no part of what makes two

@@ -106,7 +106,8 @@ where
 proptest! {
     #[test]
     fn no_message_makes_it_panic_or_tell_a_secret(choices in prop::collection::vec(any::<u8>(), 0..400)) {
-        check(&choices, create_volume);
+        check(&choices, |message| create_volume(message, true));
+        check(&choices, modify_volume);
         check(&choices, delete_volume);
         check(&choices, validate_volume);
         check(&choices, list_volumes);

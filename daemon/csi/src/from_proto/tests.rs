@@ -44,6 +44,11 @@ fn validate() -> v1::ValidateVolumeCapabilitiesRequest {
     v1::ValidateVolumeCapabilitiesRequest { volume_id: "v".into(), volume_capabilities: vec![mounted("", &[])], ..Default::default() }
 }
 
+/// As of a driver that has nothing to modify.
+fn create_volume(message: v1::CreateVolumeRequest) -> Result<Call<CreateVolume>, BadRequest> {
+    super::create_volume(message, false)
+}
+
 fn grow() -> v1::ControllerExpandVolumeRequest {
     v1::ControllerExpandVolumeRequest { volume_id: "v".into(), capacity_range: range(1, 0), ..Default::default() }
 }
@@ -326,7 +331,17 @@ fn places_are_checked_wherever_they_are_given() {
 #[test]
 fn parameters_that_could_change_later_are_refused_at_creation() {
     let wrong = but(create(), |m| m.mutable_parameters = map(&[("iops", "1")]));
-    check(create_volume(wrong), "mutable_parameters", Kind::Invalid, "MODIFY_VOLUME");
+    check(create_volume(wrong.clone()), "mutable_parameters", Kind::Invalid, "MODIFY_VOLUME");
+    assert_eq!(taken(super::create_volume(wrong.clone(), true)).mutable_parameters, wrong.mutable_parameters);
+    check(super::create_volume(but(wrong, |m| m.mutable_parameters = map_of(4097)), true), "mutable_parameters", Kind::Invalid, "4097");
+    let modify = |volume: &str, parameters| {
+        modify_volume(v1::ControllerModifyVolumeRequest { volume_id: volume.into(), mutable_parameters: parameters, ..Default::default() })
+    };
+    let asked = taken(modify("v", map(&[("iops", "1")])));
+    assert_eq!((asked.volume.to_string().as_str(), asked.parameters), ("v", map(&[("iops", "1")])));
+    check(modify("", map(&[("iops", "1")])), "volume_id", Kind::Missing, "");
+    check(modify("v", map(&[])), "mutable_parameters", Kind::Missing, "to change");
+    check(modify("v", map_of(4097)), "mutable_parameters", Kind::Invalid, "4097");
     let asked = taken(validate_volume(but(validate(), |m| m.mutable_parameters = map(&[("iops", "1")]))));
     assert_eq!(asked.mutable_parameters, map(&[("iops", "1")]));
 }

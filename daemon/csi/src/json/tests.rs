@@ -53,7 +53,7 @@ fn the_message_that_is_read_is_the_message_of_the_wire() {
     }"#;
     let message: v1::CreateVolumeRequest = request("CreateVolume", text).unwrap().message.into_inner().transcode_to().unwrap();
     assert_eq!(message.secrets["key"], SECRET);
-    let call = crate::from_proto::create_volume(message).unwrap_or_else(|bad| panic!("{bad}"));
+    let call = crate::from_proto::create_volume(message, true).unwrap_or_else(|bad| panic!("{bad}"));
     assert_eq!((call.request.name.as_str(), call.request.capacity.required), ("n", 5 << 30));
 }
 

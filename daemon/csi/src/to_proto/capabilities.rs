@@ -37,6 +37,8 @@ pub enum ControllerCapability {
     CloneVolume,
     /// ControllerExpandVolume.
     ExpandVolume,
+    /// ControllerModifyVolume, and `mutable_parameters` of CreateVolume.
+    ModifyVolume,
     /// The two access modes that tell one workload from many on one node.
     SingleNodeMultiWriter,
 }
@@ -83,6 +85,7 @@ pub fn controller_capabilities(capabilities: impl IntoIterator<Item = Controller
             ControllerCapability::ListSnapshots => ControllerType::ListSnapshots,
             ControllerCapability::CloneVolume => ControllerType::CloneVolume,
             ControllerCapability::ExpandVolume => ControllerType::ExpandVolume,
+            ControllerCapability::ModifyVolume => ControllerType::ModifyVolume,
             ControllerCapability::SingleNodeMultiWriter => ControllerType::SingleNodeMultiWriter,
         };
         v1::ControllerServiceCapability { r#type: Some(controller::Type::Rpc(controller::Rpc { r#type: kind.into() })) }

@@ -88,6 +88,7 @@ impl Node {
             journal: self.folder.path().join("journal"),
             locks: HostPath::parse(&self.folder.path().join("locks").display().to_string()).expect("a path"),
             notes: self.folder.path().join("notes"),
+            limited_groups: Vec::new(),
             programs: 1,
         };
         let engine = Engine::start(settings, launch(&self.world)).expect("an engine");

@@ -6,7 +6,7 @@ use crate::bindings::windlass::plugin::{rbd, types as wit};
 use crate::text;
 use std::net::IpAddr;
 use windlass_plan::attach::RbdSource;
-use windlass_plan::rbd::{Credentials, Feature, Hold, Holder, ImageAt, ImageWish, MapOptions, MsMode, PoolAt, RbdName, ReadFrom, Striping};
+use windlass_plan::rbd::{Credentials, Feature, Hold, Holder, ImageAt, ImageWish, IoLimits, MapOptions, MsMode, PoolAt, RbdName, ReadFrom, Striping};
 
 /// The name in `field`.
 pub(crate) fn name(field: &'static str, name: &str) -> Result<RbdName, Malformed> {
@@ -53,7 +53,13 @@ fn options(said: node::MapOptions) -> Result<MapOptions, Malformed> {
         osd_request_timeout: said.osd_request_timeout,
         queue_depth: said.queue_depth,
         alloc_size: said.alloc_size,
+        limits: limits(said.limits),
     })
+}
+
+fn limits(said: node::IoLimits) -> IoLimits {
+    let node::IoLimits { read_iops, write_iops, read_rate, write_rate } = said;
+    IoLimits { read_iops, write_iops, read_rate, write_rate }
 }
 
 pub(crate) fn wish(said: rbd::ImageWish) -> Result<ImageWish, Malformed> {
@@ -126,6 +132,7 @@ mod tests {
                 osd_request_timeout: 1,
                 queue_depth: 2,
                 alloc_size: 4096,
+                limits: node::IoLimits { read_iops: 0, write_iops: 0, read_rate: 0, write_rate: 0 },
                 extras,
             },
         };

@@ -86,9 +86,12 @@ impl wit::Host for Call {
         })
     }
 
-    fn claim(&mut self, pool: RbdPool, credentials: Credentials, name: String, hold: wit::Hold, holder: wit::Holder) -> Answered<()> {
+    fn claim(&mut self, pool: RbdPool, credentials: Credentials, name: String, hold: wit::Hold, holder: wit::Holder) -> Answered<Vec<(String, String)>> {
         let verb = || Ok(ImageVerb::Claim { hold: from_wit::rbd::hold(hold), holder: from_wit::rbd::holder(&holder)? });
-        self.image(&pool, credentials, &name, verb, |answer| matches!(answer, RbdAnswer::Claimed(_)).then_some(()))
+        self.image(&pool, credentials, &name, verb, |answer| match answer {
+            RbdAnswer::Claimed(claimed) => Some(to_wit::context(claimed.metadata)),
+            _ => None,
+        })
     }
 
     fn release(&mut self, pool: RbdPool, credentials: Credentials, name: String, holder: Option<wit::Holder>) -> Answered<()> {
