@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError};
 use tonic::{Code, Status};
 
 /// One promise.
@@ -129,4 +129,32 @@ pub fn answered<T>(id: &str, answer: Result<T, Status>) -> T {
 pub fn holds(id: &str, is_so: bool) {
     assert!(is_so, "{id}");
     note(id);
+}
+
+/// The call was answered ten times, each time the same.
+#[track_caller]
+pub fn ten_times<T: PartialEq + std::fmt::Debug>(id: &str, call: impl Fn() -> Result<T, Status>) -> T {
+    let first = answered(id, call());
+    for _ in 0..9 {
+        assert_eq!(answered(id, call()), first, "{id}");
+    }
+    first
+}
+
+/// Sixty-four callers came at the same moment, and each got the same answer.
+pub fn at_once<T: PartialEq + std::fmt::Debug + Send>(id: &str, call: impl Fn() -> Result<T, Status> + Sync) -> T {
+    const CALLERS: usize = 64;
+    let barrier = Barrier::new(CALLERS);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let caller = || {
+            barrier.wait();
+            call()
+        };
+        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
+        callers.into_iter().map(|caller| caller.join().expect("no panic")).collect()
+    });
+    let mut answers = answers.into_iter().map(|answer| answered(id, answer));
+    let first = answers.next().expect("a caller");
+    answers.for_each(|answer| assert_eq!(answer, first, "{id}"));
+    first
 }

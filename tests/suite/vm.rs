@@ -10,6 +10,7 @@ mod deaths;
 mod devices;
 mod faults;
 mod limits;
+mod node_rows;
 mod nodes;
 mod outage;
 mod power;

@@ -66,8 +66,8 @@ pub(crate) fn create(clusters: &Clusters<'_>, facts: &CreateFacts, class: &Class
                 let words = format!("volume_content_source is in the cluster {}, and the parameters name {}", source_.place.pool.cluster, class.cluster);
                 return Err(Refusal::invalid(words));
             }
+            refuse_other_filesystem(&source_.image, facts, class)?;
             let usage = Usage::read(&facts.capabilities, class.filesystem.or(filesystem_of(&source_.image)))?;
-            refuse_other_filesystem(&source_.image, &usage)?;
             let size = size(&usage, &facts.capacity, source_.image.size)?;
             let wanted = volume::copy_metadata(facts, class, &usage, source_id(source))?;
             let wish = ImageWish {
@@ -124,11 +124,11 @@ fn filesystem_of(image: &Image) -> Option<FilesystemKind> {
 }
 
 /// A copy has its source's file system, whatever is asked for.
-fn refuse_other_filesystem(source: &Image, usage: &Usage) -> Result<(), Refusal> {
-    match (filesystem_of(source), usage.filesystem) {
-        (Some(has), Some(wanted)) if has != wanted => {
-            Err(Refusal::invalid(format!("volume_content_source has {has}, and the volume is to have {wanted}; a copy keeps its file system")))
-        }
-        _ => Ok(()),
+fn refuse_other_filesystem(source: &Image, facts: &CreateFacts, class: &Class) -> Result<(), Refusal> {
+    let Some(has) = filesystem_of(source) else { return Ok(()) };
+    let of_capability = |capability: &Capability| if let Access::Mount(asked) = capability.access { asked } else { None };
+    match class.filesystem.into_iter().chain(facts.capabilities.iter().filter_map(of_capability)).find(|wanted| *wanted != has) {
+        Some(wanted) => Err(Refusal::invalid(format!("volume_content_source has {has}, and the volume is to have {wanted}; a copy keeps its file system"))),
+        None => Ok(()),
     }
 }

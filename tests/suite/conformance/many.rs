@@ -1,20 +1,13 @@
 //! The same call ten times, and sixty-four times at once: done once, answered every time.
 
 use super::row;
+use harness::rows::{at_once, ten_times};
 use harness::{Daemon, Volume, block, devices_beneath, mount, mount_as, mounts_beneath};
 use std::sync::Barrier;
-use tonic::Status;
 use windlass_csi::v1::volume_capability::access_mode::Mode;
 use windlass_csi::v1::{
     CapacityRange, ControllerExpandVolumeRequest, NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, ValidateVolumeCapabilitiesRequest, VolumeCapability,
 };
-
-fn ten_times<T: PartialEq + std::fmt::Debug>(id: &'static str, call: impl Fn() -> Result<T, Status>) {
-    let first = row(id).answers(call());
-    for _ in 0..9 {
-        assert_eq!(row(id).answers(call()), first, "{id}");
-    }
-}
 
 fn check(name: &str, capability: VolumeCapability, mib: i64) {
     let daemon = Daemon::start();
@@ -62,24 +55,6 @@ fn loop_ten_of_each_call_are_as_good_as_one_for_xfs() {
 #[test]
 fn loop_ten_of_each_call_are_as_good_as_one_for_a_raw_device() {
     check("ten-raw", block(Mode::SingleNodeWriter), 16);
-}
-
-/// Sixty-four callers at the same moment; each gets the same answer.
-fn at_once<T: PartialEq + std::fmt::Debug + Send>(id: &'static str, call: impl Fn() -> Result<T, Status> + Sync) -> T {
-    const CALLERS: usize = 64;
-    let barrier = Barrier::new(CALLERS);
-    let answers: Vec<Result<T, Status>> = std::thread::scope(|scope| {
-        let caller = || {
-            barrier.wait();
-            call()
-        };
-        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
-        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
-    });
-    let mut answers = answers.into_iter().map(|answer| row(id).answers(answer));
-    let first = answers.next().unwrap();
-    answers.for_each(|answer| assert_eq!(answer, first, "{id}"));
-    first
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn drivers() -> BTreeMap<&'static str, Driver> {
         let quoted = rows::quoted().into_iter();
         quoted.map(|(id, modules)| (id, modules.into_iter().filter(|module| is_meant(module)).collect())).collect()
     };
-    let is_rbd = |module: &str| module == "copies" || module.starts_with("vm::");
+    let is_rbd = |module: &str| module.starts_with("copies") || module.starts_with("vm::");
     let local = ask(&daemon.driver(DRIVER), of(|module| module.starts_with("conformance::")));
     [("local", local), ("rbd", ask(&rbd, of(is_rbd)))].into()
 }
@@ -119,8 +119,8 @@ fn render(drivers: &BTreeMap<&'static str, Driver>) -> String {
          Generated from a running daemon, from [conformance-rows.tsv](conformance-rows.tsv) and from the tests that quote its rows, by the test \
          `plugin_the_matrix_is_what_is_served_and_tested`; CONTRIBUTING.md says how. A run of the tests ends with the proof that each row was asserted where \
          this page says so (`windlass-rows`).\n\n\
-         A row that is tested names the modules beneath `tests/suite` that ask it of the driver. A dash: no test asks it of this driver. What the daemon itself \
-         holds, whichever driver it serves, is asked of `local`, and `rbd` is asked what its component and its cluster decide.\n",
+         A row that is tested names the modules beneath `tests/suite` that ask it of the driver. A dash: no test asks it of this driver, since it is about what \
+         this one has not, or about what the daemon does before it knows which driver it serves.\n",
     );
     let names: Vec<&str> = drivers.keys().copied().collect();
     head(&mut text, "Capabilities", &[&["kind", "capability"], &names[..]].concat());

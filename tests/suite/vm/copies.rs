@@ -2,6 +2,7 @@
 
 use harness::bench::{Bench, bench};
 use harness::rbd::{self, RbdVolume, from_snapshot, from_volume, snapshot_request};
+use harness::rows::holds;
 use harness::vm::GuestDaemon;
 use harness::{Endpoint, Volume, mount_as};
 use windlass_csi::v1::volume_capability::access_mode::Mode;
@@ -61,7 +62,8 @@ fn vm_rbd_snapshots_and_clones_have_their_sources_bytes_and_outlive_it() {
         clone.grow(&driver, 0).unwrap();
         assert!(size(&clone) > (mib << 20) * 3 / 2, "{}", size(&clone));
         for volume in [&clone, &restored] {
-            vm.shell(&format!("cd {} && sha256sum -c sum && echo mine >own && sync", volume.volume.target(0)));
+            let checked = vm.shell(&format!("cd {} && sha256sum -c sum && echo mine >own && sync", volume.volume.target(0)));
+            holds("CreateSnapshot/contents", checked.trim() == "data: OK");
         }
         for volume in [&clone, &restored] {
             take_down(&driver, volume, &node);
