@@ -128,6 +128,8 @@ enum PluginDeed {
         #[arg(long = "config")]
         config: Vec<String>,
     },
+    /// Rehearse a driver's whole life without a node, and say which promises it does not keep
+    Test(command::rehearsal::Arguments),
 }
 
 pub(crate) fn run() -> ExitCode {
@@ -149,6 +151,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Devices(ask) => command::devices::devices(&ask),
         Command::Explain { what: Explain::Stage { request, driver, ask } } => command::explain::stage(&ask, driver, &request),
         Command::Plugin { deed: PluginDeed::Check { file, output, config } } => command::plugin::check(&file, output, &config),
+        Command::Plugin { deed: PluginDeed::Test(arguments) } => command::rehearsal::run(&arguments),
         Command::Csi(arguments) => command::csi::run(&arguments),
     };
     match result {

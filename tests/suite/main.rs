@@ -15,6 +15,7 @@ mod local_copies;
 mod model;
 mod processes;
 mod programs;
+mod rehearsal;
 mod reload;
 mod skew;
 mod stuck;

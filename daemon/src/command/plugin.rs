@@ -4,7 +4,8 @@ use super::{Output, print, print_json};
 use crate::config;
 use crate::served::Served;
 use anyhow::Context;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use windlass_plan::grants::{ClusterGrant, Grants};
 use windlass_plan::ids::DriverName;
 use windlass_plan::paths::HostPath;
@@ -37,12 +38,7 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
     let folder = Scratch::new()?;
     let path = std::fs::canonicalize(file).with_context(|| format!("cannot find {}", file.display()))?;
     let name = DriverName::parse("plugin-check")?;
-    let config = settings
-        .iter()
-        .map(|setting| {
-            setting.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).with_context(|| format!("`--config {setting}` is not KEY=VALUE"))
-        })
-        .collect::<anyhow::Result<_>>()?;
+    let config = self::settings("--config", settings)?;
     let spec = DriverSpec {
         uid: config::uid("plugin check", &name),
         name,
@@ -115,21 +111,47 @@ fn shown(keys: &[Key]) -> Vec<String> {
     keys.iter().map(|key| format!("{}{}: {}", key.name, if key.required { " (required)" } else { "" }, key.help)).collect()
 }
 
-/// A folder for the compiled code of one check, removed file by file.
-struct Scratch(std::path::PathBuf);
+/// Arguments of the form `KEY=VALUE`.
+pub(super) fn settings(option: &str, given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let pair = |setting: &String| {
+        let (key, value) = setting.split_once('=').with_context(|| format!("`{option} {setting}` is not KEY=VALUE"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    given.iter().map(pair).collect()
+}
+
+/// A folder for the compiled code of one check, and folders in it for what is tried out; removed file by file, and never what lies deeper.
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("windlass-check-{}", std::process::id()));
         std::fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self(folder))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes an empty folder in it.
+    pub(super) fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.0.join(format!("{name}.folder"));
+        std::fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
-            let _ = std::fs::remove_file(entry.path());
+        let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        for entry in entries(&self.0) {
+            if entry.is_dir() {
+                entries(&entry).for_each(|file| drop(std::fs::remove_file(file)));
+                let _ = std::fs::remove_dir(entry);
+            } else {
+                let _ = std::fs::remove_file(entry);
+            }
         }
         let _ = std::fs::remove_dir(&self.0);
     }

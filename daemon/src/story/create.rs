@@ -52,7 +52,7 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
 }
 
 /// What the wire's own limits do not say.
-fn check(volume: &VolumeAnswer, facts: &CreateFacts) -> Result<(), Refused> {
+pub(crate) fn check(volume: &VolumeAnswer, facts: &CreateFacts) -> Result<(), Refused> {
     if volume.context.keys().any(|key| key.starts_with(OWN_PREFIX)) {
         return Err(Refused::Contract("its context holds a key that begins with `windlass.io/`"));
     }
