@@ -1,4 +1,4 @@
-//! Puts the drivers `local` and `rbd` into the binary: the components that `make` built, or ones built here.
+//! Puts the drivers `local` and `rbd` into the binary: the components that `make` built, or ones built here; and the sources of the SDK, for new drivers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +11,32 @@ fn main() {
         println!("cargo::rerun-if-changed={}", wasm.display());
         println!("cargo::rustc-env={variable}={}", wasm.display());
     }
+    sdk();
+}
+
+/// Writes the list of the SDK's sources and of the contract, each with where it goes in a new driver's folder.
+fn sdk() {
+    let top = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..");
+    let (mut folders, mut list) = (vec![top.join("plugin-sdk/src"), top.join("wit")], String::from("&["));
+    while let Some(folder) = folders.pop() {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder).expect("the SDK's sources").map(|entry| entry.expect("an entry").path()).collect();
+        paths.sort();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let to = Path::new("sdk").join(path.strip_prefix(&top).expect("beneath the top"));
+                list.push_str(&format!("({:?}, include_str!({:?})),", to.display().to_string(), path.display().to_string()));
+            }
+        }
+    }
+    list.push(']');
+    std::fs::write(PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("sdk.rs"), list).expect("a file in OUT_DIR");
+    let manifest = std::fs::read_to_string(top.join("plugins/Cargo.toml")).expect("the plugins' workspace");
+    println!("cargo::rerun-if-changed={}", top.join("plugins/Cargo.toml").display());
+    let version = manifest.lines().find_map(|line| line.strip_prefix("wit-bindgen = { version = \"")?.split('"').next()).expect("the version of wit-bindgen");
+    println!("cargo::rustc-env=WINDLASS_WIT_BINDGEN={version}");
 }
 
 /// `make guests` puts all components into one folder: who names `local` there means the others too.

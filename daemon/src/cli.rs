@@ -128,6 +128,14 @@ enum PluginDeed {
         #[arg(long = "config")]
         config: Vec<String>,
     },
+    /// Make the folder of a new driver that works, with its tests and the SDK
+    New {
+        /// The folder, which is made; the driver is called as it is
+        folder: PathBuf,
+        /// Who makes it: `vendor` of the driver's description
+        #[arg(long, default_value = "storage.example")]
+        vendor: String,
+    },
     /// Rehearse a driver's whole life without a node, and say which promises it does not keep
     Test(command::rehearsal::Arguments),
 }
@@ -151,6 +159,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Devices(ask) => command::devices::devices(&ask),
         Command::Explain { what: Explain::Stage { request, driver, ask } } => command::explain::stage(&ask, driver, &request),
         Command::Plugin { deed: PluginDeed::Check { file, output, config } } => command::plugin::check(&file, output, &config),
+        Command::Plugin { deed: PluginDeed::New { folder, vendor } } => command::starter::new(&folder, &vendor),
         Command::Plugin { deed: PluginDeed::Test(arguments) } => command::rehearsal::run(&arguments),
         Command::Csi(arguments) => command::csi::run(&arguments),
     };

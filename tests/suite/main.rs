@@ -18,6 +18,7 @@ mod programs;
 mod rehearsal;
 mod reload;
 mod skew;
+mod starter;
 mod stuck;
 mod tidy;
 mod vm;
