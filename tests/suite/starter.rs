@@ -21,10 +21,11 @@ fn loop_a_new_driver_passes_its_tests_and_its_rehearsal_and_serves_a_volume() {
     // Where guests are built, at the same place each time: what it depends on is compiled once.
     let targets =
         std::env::var_os("WINDLASS_GUEST_TARGET").map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/windlass/guest"), PathBuf::from);
-    let work = targets.join("starter");
-    let folder = work.join("my-disks");
-    let _not_there = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&work).unwrap();
+    std::fs::create_dir_all(&targets).unwrap();
+    let place = |digits| tempfile::Builder::new().prefix("starter").rand_bytes(digits).tempdir_in(&targets);
+    // It is there after a run that was killed.
+    let work = place(0).or_else(|_| place(6)).unwrap();
+    let (work, folder) = (work.path(), work.path().join("my-disks"));
     let made = new(&folder, &["--vendor", "acme.example"]);
     assert!(made.status.success(), "{made:?}");
     let again = new(&folder, &[]);
