@@ -6,19 +6,22 @@
 use crate::cluster::{Cluster, Place};
 use crate::copy::COPY_OF;
 use crate::delete::OUR_SNAPSHOTS;
-use crate::encoding::{Decoder, Malformed};
+use crate::encoding::{Decoder, Encoder, Malformed};
 use crate::error::{CephError, Errno};
-use crate::header::{header_of, rbd};
+use crate::header::{HEAD, header_of, rbd};
 use windlass_plan::rbd::{ImageFacts, PoolAt, RbdName};
 
 /// The object that names what is to be cut off.
 const NOTES: &str = "windlass.flatten";
 
+/// What is noted with an image that is no half-made copy.
+const WHOLE: &[u8] = b"whole";
+
 /// Images behind one: the kernel maps 16, and a chain may grow while it is being cut.
 pub const MOST_ANCESTORS: u32 = 14;
 
 /// The snapshot that a copy was made from.
-struct Parent {
+pub(crate) struct Parent {
     at: PoolAt,
     /// The image's id.
     image: String,
@@ -28,28 +31,33 @@ struct Parent {
 
 impl Cluster {
     /// Makes copies independent that were noted for it: at most `limit`, after the one at which an earlier round stopped. As long as that takes:
-    /// for the background. Returns where the next round goes on; `None` when all were looked at.
-    ///
-    /// Errors: the first failure, once the others were seen to.
-    pub fn flatten_noted(&self, at: &PoolAt, after: &str, limit: usize) -> Result<Option<String>, CephError> {
+    /// for the background. Returns where the next round goes on, `None` when all were looked at; and the first failure, which keeps none of the others
+    /// from being seen to.
+    pub fn flatten_noted(&self, at: &PoolAt, after: &str, limit: usize) -> Result<(Option<String>, Option<CephError>), CephError> {
         let place = self.place(at)?;
         let failed = |errno| CephError::of("read", format!("the list of copies to be made independent in the pool {at}"), errno);
-        let names: Vec<String> = match place.io.omap_after(NOTES, after, limit as u64) {
-            Ok(notes) => notes.into_iter().map(|(name, _)| String::from_utf8_lossy(&name).into_owned()).collect(),
-            Err(Errno(libc::ENOENT)) => return Ok(None),
+        let notes = match place.io.omap_after(NOTES, after, limit as u64) {
+            Ok(notes) => notes,
+            Err(Errno(libc::ENOENT)) => return Ok((None, None)),
             Err(errno) => return Err(failed(errno)),
         };
-        let done = names.iter().map(|name| place.flatten_one(name)).fold(Ok(()), Result::and);
-        done.map(|()| names.into_iter().nth(limit.saturating_sub(1)))
+        let notes: Vec<(String, Vec<u8>)> = notes.into_iter().map(|(name, value)| (String::from_utf8_lossy(&name).into_owned(), value)).collect();
+        let mut first = None;
+        for (name, value) in &notes {
+            if let Err(error) = place.flatten_one(name, value == WHOLE) {
+                first.get_or_insert(error);
+            }
+        }
+        Ok((notes.into_iter().nth(limit.saturating_sub(1)).map(|(name, _)| name), first))
     }
 }
 
 impl Place<'_> {
-    fn flatten_one(&self, note: &str) -> Result<(), CephError> {
+    fn flatten_one(&self, note: &str, is_whole: bool) -> Result<(), CephError> {
         if let Ok(name) = RbdName::parse(note)
             && let Some(id) = self.id(&name)?
         {
-            if self.is_half_made(&name, &id)? {
+            if !is_whole && self.is_half_made(&name, &id)? {
                 return Ok(());
             }
             self.release_own_snapshot(&name, &id)?;
@@ -69,9 +77,14 @@ impl Place<'_> {
         Ok(its.is_none() || its == source)
     }
 
-    /// Notes a copy to be made independent.
+    /// Notes a copy to be made independent once it is finished.
     pub(crate) fn note_to_flatten(&self, name: &RbdName) -> Result<(), CephError> {
         self.io.omap_set(NOTES, &[(name.as_str(), b"")]).map_err(self.failed("note something of", name))
+    }
+
+    /// The same of an image that somebody else may have made, and that is whole whatever it says of itself.
+    pub(crate) fn note_whole_to_flatten(&self, name: &RbdName) -> Result<(), CephError> {
+        self.io.omap_set(NOTES, &[(name.as_str(), WHOLE)]).map_err(self.failed("note something of", name))
     }
 
     /// Deletes the snapshot that belongs to a copy alone (see [`Cluster::copy`]). The copy needs no name of it any more: Ceph keeps it, under none, until
@@ -92,33 +105,51 @@ impl Place<'_> {
 
     /// How many images are behind this one: 1 operation each, and 1 more.
     pub(crate) fn ancestors(&self, name: &RbdName, id: &str) -> Result<u32, CephError> {
-        let (mut count, mut next) = (0, self.parent(name, id)?);
-        while let Some(Parent { at, image, .. }) = next.take().filter(|_| count <= MOST_ANCESTORS) {
+        let (mut count, mut next) = (0, self.parent_of(name, id, HEAD)?);
+        while let Some(Parent { at, image, snapshot }) = next.take().filter(|_| count <= MOST_ANCESTORS) {
             count += 1;
-            next = self.cluster.place(&at)?.parent(name, &image)?;
+            next = self.cluster.place(&at)?.parent_of(name, &image, snapshot)?;
         }
         Ok(count)
     }
 
-    /// The snapshot that an image reads through to: 1 operation.
-    fn parent(&self, name: &RbdName, id: &str) -> Result<Option<Parent>, CephError> {
+    /// The snapshot that an image or snapshots of it read through to: 1 operation.
+    pub(crate) fn parent(&self, name: &RbdName, id: &str) -> Result<Option<Parent>, CephError> {
+        Ok(self.parent_with_overlap(name, id, HEAD)?.map(|(parent, _)| parent))
+    }
+
+    /// The snapshot that an image, or this snapshot of it, reads through to: 1 operation. What was made independent has none, though its snapshots may.
+    fn parent_of(&self, name: &RbdName, id: &str, snapshot: u64) -> Result<Option<Parent>, CephError> {
+        Ok(self.parent_with_overlap(name, id, snapshot)?.filter(|(_, overlaps)| *overlaps).map(|(parent, _)| parent))
+    }
+
+    /// The parent, and whether this snapshot of the image has anything of it.
+    fn parent_with_overlap(&self, name: &RbdName, id: &str, snapshot: u64) -> Result<Option<(Parent, bool)>, CephError> {
         let (failed, malformed) = (self.failed("look at", name), self.malformed(name));
-        let answer = match self.io.ask(&header_of(id), &[rbd(c"parent_get", &[])]) {
-            Ok(answers) => answers.into_iter().next(),
-            Err(Errno(libc::ENOENT)) => None,
+        let of = Encoder::default().u64(snapshot).bytes();
+        let answers = match self.io.ask(&header_of(id), &[rbd(c"parent_get", &[]), rbd(c"parent_overlap_get", &of)]) {
+            Ok(answers) => answers,
+            Err(Errno(libc::ENOENT)) => return Ok(None),
             Err(errno) => return Err(failed(errno)),
         };
-        let bytes = match answer {
+        let [parent, overlap] = <[_; 2]>::try_from(answers).map_err(|_| malformed(Malformed))?;
+        let overlaps = match overlap {
+            Ok(bytes) => Decoder::of(&bytes).u8().map_err(&malformed)? != 0,
+            // A snapshot that is gone, or an image without layering.
+            Err(Errno(libc::ENOENT | libc::EOPNOTSUPP | libc::ENOEXEC)) => false,
+            Err(errno) => return Err(failed(errno)),
+        };
+        let bytes = match Some(parent) {
             Some(Ok(bytes)) => bytes,
             // Gone, or without layering.
             None | Some(Err(Errno(libc::ENOENT | libc::EOPNOTSUPP | libc::ENOEXEC))) => return Ok(None),
             Some(Err(errno)) => return Err(failed(errno)),
         };
-        let Some((pool, namespace, image, snapshot)) = read_parent(&bytes).map_err(&malformed)? else { return Ok(None) };
+        let Some((pool, namespace, image, read)) = read_parent(&bytes).map_err(&malformed)? else { return Ok(None) };
         let pool = self.cluster.rados.pool_name(pool).map_err(&failed)?;
         let parse = |name: &str| RbdName::parse(name).map_err(|_| malformed(Malformed));
         let namespace = if namespace.is_empty() { None } else { Some(parse(&namespace)?) };
-        Ok(Some(Parent { at: PoolAt { pool: parse(&pool)?, namespace }, image, snapshot }))
+        Ok(Some((Parent { at: PoolAt { pool: parse(&pool)?, namespace }, image, snapshot: read }, overlaps)))
     }
 }
 

@@ -44,7 +44,7 @@ impl Cluster {
             let source_id = from.id(source.image)?.ok_or_else(no_snapshot)?;
             let behind = from.ancestors(source.image, &source_id)? + 1;
             if behind > MOST_ANCESTORS {
-                from.note_to_flatten(source.image)?;
+                from.note_whole_to_flatten(source.image)?;
                 return Err(CephError::TooDeep { image: from.image(source.image), most: MOST_ANCESTORS });
             }
             let is_noted = ancestors.is_some_and(|most| behind > most);

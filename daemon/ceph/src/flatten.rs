@@ -4,15 +4,25 @@
 //! that makes the copy independent, leaves a map that says so of an object which is still its source's alone, and with the source it would be lost
 //! (<https://tracker.ceph.com/issues/68998>; librbd as of 2025 is mended, and older ones are in use). So every object is first made here, one after the
 //! other, from what the objects themselves say. That takes no lock from a node that writes, and what is done stays done, whoever dies or comes in between.
+//!
+//! Snapshots of the image have maps of their own, of which nobody is told when an object is there before it is written, and clones of them are open
+//! somewhere with the chain that they began with (<https://github.com/ceph/ceph/pull/70143>). So snapshots keep what they have from the source: the feature
+//! deep-flatten, which would take it from them, goes first. An image without a source has no use for it.
 
 use crate::cluster::{Cluster, Place};
 use crate::encoding::{Decoder, Encoder};
 use crate::error::{CephError, Errno};
 use crate::header::{header_of, rbd};
-use windlass_plan::rbd::{ImageFacts, PoolAt, RbdName};
+use crate::lock;
+use std::time::{Duration, Instant};
+use windlass_plan::rbd::{Feature, ImageFacts, PoolAt, RbdName};
 
 /// `RBD_FLAG_OBJECT_MAP_INVALID` and `RBD_FLAG_FAST_DIFF_INVALID`.
 pub(crate) const INVALID_MAP: u64 = 1 << 0 | 1 << 1;
+
+/// How long nobody else makes an image's objects after this one was heard of last. It says so again after a quarter of that, and what it asks of an OSD
+/// then is done or given up (`cluster.rs`) before another may begin.
+const LEASE: Duration = Duration::from_secs(40);
 
 /// Zeros that are left out of an object, where so many lie together.
 const GRAIN: usize = 64 << 10;
@@ -29,6 +39,9 @@ impl Cluster {
             let facts = place.facts(name, &id)?.ok_or_else(|| place.not_found(name))?;
             let failed = place.failed("make independent", name);
             place.make_objects(&facts)?;
+            if facts.features & Feature::DeepFlatten.bit() != 0 && place.parent(name, &id)?.is_some() {
+                place.change(name, &id, |image| image.disable(Feature::DeepFlatten.bit())).map_err(&failed)?;
+            }
             match place.change(name, &id, |image| image.flatten()) {
                 // Without a parent: an earlier call that died before it was through may have got so far.
                 Ok(()) | Err(Errno(libc::EINVAL)) => Ok(()),
@@ -54,8 +67,14 @@ impl Place<'_> {
         let data = data_at.as_ref().map(|at| self.cluster.place(at)).transpose()?;
         let objects = data.as_ref().map_or(&self.io, |data| &data.io);
         let layout = Layout::of(facts);
+        let mut heard: Option<Instant> = None;
         let mut bytes = vec![0; usize::try_from(facts.object_size).unwrap_or(0)];
         for number in 0..layout.objects(overlap) {
+            if heard.is_none_or(|heard| heard.elapsed() > LEASE / 4) {
+                // Counted from before it is asked for.
+                heard = Some(Instant::now());
+                lock::lease(&self.io, &header_of(id), LEASE).map_err(&failed)?;
+            }
             let object = format!("{prefix}.{number:016x}");
             if objects.exists(&object).map_err(&failed)? {
                 continue;

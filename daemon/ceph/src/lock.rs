@@ -4,6 +4,7 @@ use crate::encoding::{Decoder, Encoder, Malformed, ip_of};
 use crate::error::Errno;
 use crate::ffi::{Exec, Pool};
 use std::net::IpAddr;
+use std::time::Duration;
 use windlass_plan::rbd::{Hold, Holder};
 
 /// The lock's name on the header.
@@ -110,6 +111,16 @@ pub(crate) fn take(pool: &Pool, header: &str, form: Form, holder: &Holder) -> Re
         Err(Errno(libc::EEXIST)) => Ok(()),
         taken => taken,
     }
+}
+
+/// Takes or renews the lock of who makes an image independent: 1 operation. It expires by itself. EBUSY where another client has it.
+pub(crate) fn lease(pool: &Pool, header: &str, lasts: Duration) -> Result<(), Errno> {
+    const EXCLUSIVE: u8 = 1;
+    const MAY_RENEW: u8 = 1;
+    let seconds = u32::try_from(lasts.as_secs()).unwrap_or(u32::MAX);
+    let inside = Encoder::default().text("windlass.flatten").u8(EXCLUSIVE).text("").text("").text("");
+    let input = Encoder::default().versioned(inside.u32(seconds).u32(0).u8(MAY_RENEW)).bytes();
+    pool.exec(header, &lock(c"lock", &input))
 }
 
 /// Takes a lock away from one who holds it: 1 operation. Who does not hold it any more is as good.

@@ -7,6 +7,7 @@ use crate::detach;
 use crate::device::{DeviceError, Held};
 use crate::format;
 use crate::grow;
+use crate::limit;
 use crate::lock::{Fate, Lock};
 use crate::map;
 use crate::mount;
@@ -101,6 +102,11 @@ impl<'a> Lease<'a> {
             Step::PlaceNode(wish) => Ok(bind::place_node(self.roots, need(&mut self.held, self.volume)?, wish)?),
             Step::Grow { place, kind } => Ok(Outcome::Size(grow::grow(self.roots, self.volume, &mut self.held, place, *kind)?)),
             Step::Bind(wish) => Ok(bind::bind(self.roots, self.volume, &mut self.held, wish)?),
+            Step::Limit(limits) => {
+                let tools = self.tools;
+                limit::limit(&self.need()?.device, limits, &tools.limited)?;
+                Ok(Outcome::Done)
+            }
             Step::Refresh => Ok(Outcome::Size(grow::refresh(self.need()?)?)),
         }
     }
@@ -110,12 +116,16 @@ impl<'a> Lease<'a> {
         match undo {
             Undo::Detach { volume } => {
                 self.refuse_other(*volume)?;
+                self.lift_limits();
                 // Our own descriptor is a user of the device like any other.
                 self.held = None;
                 Ok(detach::detach(*volume)?)
             }
             Undo::Unmount { volume, place, made } => {
                 self.refuse_other(*volume)?;
+                if made.is_none() {
+                    self.lift_limits();
+                }
                 Ok(unmount::unmount(self.roots, *volume, place, *made)?)
             }
         }
@@ -130,6 +140,13 @@ impl<'a> Lease<'a> {
     pub fn release(self, fate: Fate) {
         drop(self.held);
         self.lock.release(fate);
+    }
+
+    /// What a file system or a device still has to write at its end is nobody's any more, and would take as long as the limit says.
+    fn lift_limits(&self) {
+        if let Some(held) = &self.held {
+            limit::lift(&held.device, &self.tools.limited);
+        }
     }
 
     fn refuse_other(&self, volume: VolumeKey) -> Result<(), Failure> {

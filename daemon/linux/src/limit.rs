@@ -1,6 +1,7 @@
 //! Limits what the pods may read from a device and write to it a second: `io.max` of the groups that they are in.
 //!
-//! A limit belongs to a device. With the device of an image it goes when that is unmapped, so there is nothing to undo; a loop device stays, and has none.
+//! A limit belongs to a device. With the device of an image it goes when that is unmapped; a loop device stays, and has none. It is lifted before the volume
+//! is taken down, so that what is still to be written holds nobody up.
 //! A group above the pods' holds for all of them together, and a volume's device is used by nobody else.
 //!
 //! Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (`io.max`).
@@ -11,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use windlass_plan::failure::{Failure, Reason};
 use windlass_plan::rbd::IoLimits;
-use windlass_plan::step::Device;
+use windlass_plan::step::{Backing, Device};
 
 /// Where kubelet has its pods, by the two ways of naming groups.
 const OF_KUBERNETES: [&str; 2] = ["/sys/fs/cgroup/kubepods.slice", "/sys/fs/cgroup/kubepods"];
@@ -64,6 +65,21 @@ pub(crate) fn limit(device: &Device, limits: &IoLimits, groups: &[PathBuf]) -> R
     groups.iter().try_for_each(|group| set(group, &line))
 }
 
+/// Takes limits of an image's device off, where it has any. Where that fails the volume is taken down all the same, as fast as its limits allow.
+pub(crate) fn lift(device: &Device, groups: &[PathBuf]) {
+    if !matches!(device.backing, Backing::Image(_)) {
+        return;
+    }
+    let number = format!("{}:{} ", device.major, device.minor);
+    let has_limits = |group: &&PathBuf| fs::read_to_string(group.join("io.max")).is_ok_and(|text| text.lines().any(|line| line.starts_with(&number)));
+    let line = line(device, &IoLimits::default());
+    for group in groups.iter().filter(has_limits) {
+        if let Err(error) = set(group, &line) {
+            tracing::warn!(device = device.name, %error, "its limits stay until it is gone");
+        }
+    }
+}
+
 fn set(group: &Path, line: &str) -> Result<(), LimitError> {
     let shown = || group.display().to_string();
     match fs::OpenOptions::new().write(true).open(group.join("io.max")).and_then(|mut file| io::Write::write_all(&mut file, line.as_bytes())) {
@@ -84,7 +100,6 @@ fn line(device: &Device, limits: &IoLimits) -> String {
 mod tests {
     use super::*;
     use windlass_plan::rbd::ImageIdentity;
-    use windlass_plan::step::Backing;
 
     fn device() -> Device {
         let image = ImageIdentity { fsid: "3b52f9ba-5b0c-4f3f-8b63-0a5c0e6d4d11".into(), pool: 2, image: "10226b8b4567".into() };

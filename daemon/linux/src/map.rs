@@ -2,7 +2,6 @@
 
 use crate::device::{DeviceError, Held};
 use crate::krbd;
-use crate::limit::{LimitError, limit};
 use crate::mark;
 use crate::program::{self, ProgramError, Tools};
 use crate::sys::KernelKey;
@@ -76,15 +75,12 @@ pub(crate) enum MapError {
     },
     #[error(transparent)]
     Device(#[from] DeviceError),
-    #[error(transparent)]
-    Limit(#[from] LimitError),
 }
 
 impl From<MapError> for Failure {
     fn from(error: MapError) -> Self {
         let reason = match error {
             MapError::Device(error) => return error.into(),
-            MapError::Limit(error) => return error.into(),
             MapError::NoClient(_) | MapError::StillNoClient | MapError::Unknown { .. } => Reason::MissingPrivilege,
             MapError::NoKey => Reason::BadArgument,
             MapError::Key { ref source, .. } => match source.raw_os_error() {
@@ -102,13 +98,11 @@ impl From<MapError> for Failure {
     }
 }
 
-/// Maps the image, or finds that it is mapped; before anybody can use it, its limits are set.
+/// Maps the image, or finds that it is mapped.
 pub(crate) fn map(volume: VolumeKey, wish: &MapImage, key: Option<Secret>, tools: &Tools, lock: &File) -> Result<Held, MapError> {
     load(tools, lock)?;
     if let Some(held) = find(volume, wish)? {
-        let held = take_up(held, wish)?;
-        limit(&held.device, &wish.options.limits, &tools.limited)?;
-        return Ok(held);
+        return take_up(held, wish);
     }
     let key = key.ok_or(MapError::NoKey)?;
     let description = krbd::description(volume);
@@ -133,7 +127,6 @@ pub(crate) fn map(volume: VolumeKey, wish: &MapImage, key: Option<Secret>, tools
     // Looked at again now that ours shows: somebody may have mapped it at the same time, and of two who look after that one at least sees
     // the other. Undoing the step takes ours away, which nobody has used yet.
     find(volume, wish)?;
-    limit(&held.device, &wish.options.limits, &tools.limited)?;
     Ok(held)
 }
 

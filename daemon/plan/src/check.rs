@@ -7,7 +7,7 @@ use crate::failure::{Failure, Reason};
 use crate::grants::Grants;
 use crate::lower::writable;
 use crate::paths::HostPath;
-use crate::rbd::{Hold, ImageIdentity, MapOptions, PoolAt, RbdName};
+use crate::rbd::{Hold, ImageIdentity, IoLimits, MapOptions, PoolAt, RbdName};
 use crate::request::{Context, Secret, Secrets};
 use crate::step::Writable;
 use std::net::SocketAddr;
@@ -203,6 +203,13 @@ fn check_options(options: &MapOptions) -> Result<(), Failure> {
     }
     if options.alloc_size != 0 && !(options.alloc_size.is_power_of_two() && (512..=32 << 20).contains(&options.alloc_size)) {
         return refuse("`alloc-size` is not a power of two between 512 and 33554432");
+    }
+    let IoLimits { read_iops, write_iops, read_rate, write_rate } = options.limits;
+    if [read_iops, write_iops].iter().any(|limit| (1..IoLimits::LEAST_IOPS).contains(limit)) {
+        return refuse("`limits` has less than 10 reads or writes a second; 0 is no limit");
+    }
+    if [read_rate, write_rate].iter().any(|limit| (1..IoLimits::LEAST_RATE).contains(limit)) {
+        return refuse("`limits` has less than 65536 bytes a second; 0 is no limit");
     }
     Ok(())
 }

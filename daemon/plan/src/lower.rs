@@ -20,8 +20,12 @@ pub fn writable(capability: &Capability) -> Writable {
 pub fn stage(volume: VolumeKey, plan: &CheckedPlan, capability: &Capability, staging: &Place) -> Vec<Step> {
     let writable = writable(capability);
     let attach = attach(volume, &plan.source, writable);
+    let limit = match &plan.source {
+        CheckedSource::Image(image) => Some(image.options.limits).filter(|limits| !limits.is_none()).map(Step::Limit),
+        CheckedSource::File { .. } => None,
+    };
     let (Access::Mount(wish), Some(filesystem)) = (&capability.access, &plan.filesystem) else {
-        return vec![attach, Step::PlaceNode(PlaceNode { place: staging.join(NODE_NAME) })];
+        return [attach, Step::PlaceNode(PlaceNode { place: staging.join(NODE_NAME) })].into_iter().chain(limit).collect();
     };
     let kind = filesystem.kind;
     let is_never_written = matches!(&plan.source, CheckedSource::Image(image) if image.is_never_written());
@@ -34,6 +38,7 @@ pub fn stage(volume: VolumeKey, plan: &CheckedPlan, capability: &Capability, sta
     if writable == Writable::ReadWrite {
         steps.push(Step::Grow { place: staging.clone(), kind });
     }
+    steps.extend(limit);
     steps
 }
 

@@ -150,6 +150,11 @@ pub struct IoLimits {
 }
 
 impl IoLimits {
+    /// The smallest limit of reads and of writes a second. With less a file system is not taken down in anybody's time.
+    pub const LEAST_IOPS: u64 = 10;
+    /// The smallest limit of bytes a second.
+    pub const LEAST_RATE: u64 = 64 << 10;
+
     /// Is there none?
     pub fn is_none(&self) -> bool {
         *self == Self::default()

@@ -7,7 +7,7 @@ use crate::attach::Filesystem;
 use crate::capability::{FilesystemKind, MountFlags};
 use crate::ids::VolumeKey;
 use crate::paths::{HostPath, Place};
-use crate::rbd::{ImageIdentity, MapOptions, PoolAt, RbdName};
+use crate::rbd::{ImageIdentity, IoLimits, MapOptions, PoolAt, RbdName};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -59,6 +59,8 @@ pub enum Step {
     Bind(Bind),
     /// Takes up the new size of the backing file or image.
     Refresh,
+    /// Limits what the node's pods may do with the attached device a second. The last step: making and mounting a file system is not limited.
+    Limit(IoLimits),
 }
 
 /// See [`Step::AttachFile`].
@@ -169,7 +171,7 @@ impl Step {
             Step::Mount(mount) => Some(Undo::Unmount { volume, place: mount.place.clone(), made: None }),
             Step::PlaceNode(node) => Some(Undo::Unmount { volume, place: node.place.clone(), made: Some(TargetKind::File) }),
             Step::Bind(bind) => Some(Undo::Unmount { volume, place: bind.to.clone(), made: Some(bind.kind) }),
-            Step::Probe { .. } | Step::Format(_) | Step::Check { .. } | Step::Preen | Step::Grow { .. } | Step::Refresh => None,
+            Step::Probe { .. } | Step::Format(_) | Step::Check { .. } | Step::Preen | Step::Grow { .. } | Step::Refresh | Step::Limit(_) => None,
         }
     }
 
@@ -187,6 +189,7 @@ impl Step {
             Step::Grow { .. } => "grow",
             Step::Bind(_) => "bind",
             Step::Refresh => "refresh",
+            Step::Limit(_) => "limit",
         }
     }
 }
@@ -198,7 +201,7 @@ pub enum Outcome {
     Attached(Device),
     /// Of `Probe`.
     Probed(Probe),
-    /// Of `Format`, `Preen`, `Mount`, `PlaceNode`, `Bind`.
+    /// Of `Format`, `Preen`, `Mount`, `PlaceNode`, `Bind`, `Limit`.
     Done,
     /// Of `Check`: the file system is to be repaired before it is mounted.
     NeedsPreen,

@@ -108,14 +108,16 @@ struct Pending {
     sweep: Sweep,
     after: String,
     fruitless: usize,
+    /// Why something was not done since the beginning of the list.
+    failed: Option<String>,
 }
 
 /// What a round in a pool came to.
 enum Round {
     /// There is nothing more to do.
     Done,
-    /// Something was done, and there may be more, after this one.
-    On(String),
+    /// There may be more, after this one; and why something of these was not done.
+    On(String, Option<String>),
     /// There is something that cannot be done yet, and why.
     Later(String),
 }
@@ -135,7 +137,7 @@ fn in_turn(sweeps: &Receiver<Sweep>, kind: Kind, clusters: &Clusters, board: &Bo
                 Some(known) => known.fruitless = 0,
                 None => {
                     board.write(kind.name, &sweep.at, BackgroundState::Waiting, None);
-                    pending.push(Pending { sweep, after: String::new(), fruitless: 0 });
+                    pending.push(Pending { sweep, after: String::new(), fruitless: 0, failed: None });
                 }
             },
             Err(RecvTimeoutError::Timeout) => {}
@@ -145,18 +147,27 @@ fn in_turn(sweeps: &Receiver<Sweep>, kind: Kind, clusters: &Clusters, board: &Bo
         pending.retain_mut(|one| {
             let at = &one.sweep.at;
             board.write(kind.name, at, BackgroundState::Working, None);
-            match (kind.round)(clusters, &one.sweep, &one.after) {
+            let round = match (kind.round)(clusters, &one.sweep, &one.after) {
+                Round::Done => one.failed.take().map_or(Round::Done, Round::Later),
+                round => round,
+            };
+            match round {
                 Round::Done => {
                     board.wipe(kind.name, at);
                     false
                 }
-                Round::On(after) => {
+                Round::On(after, failed) => {
                     board.write(kind.name, at, BackgroundState::Waiting, None);
-                    (one.after, one.fruitless, is_idle) = (after, 0, false);
+                    (one.after, is_idle) = (after, false);
+                    one.failed = one.failed.take().or(failed);
+                    if one.failed.is_none() {
+                        one.fruitless = 0;
+                    }
                     true
                 }
                 Round::Later(why) => {
                     one.after.clear();
+                    one.failed = None;
                     one.fruitless += 1;
                     let is_tried_again = one.fruitless < FRUITLESS;
                     board.write(kind.name, at, if is_tried_again { BackgroundState::Waiting } else { BackgroundState::Left }, Some(why));
@@ -172,7 +183,7 @@ fn purge(clusters: &Clusters, Sweep { access, at }: &Sweep, after: &str) -> Roun
     match clusters.connect(access).and_then(|cluster| cluster.purge(at, after, ROUND)) {
         Ok(Purged { next: None, kept: 0, .. }) => Round::Done,
         Ok(Purged { next: None, removed: 0, kept }) => Round::Later(format!("{kept} deleted images are still needed by their copies, or open somewhere")),
-        Ok(Purged { next, .. }) => Round::On(next.unwrap_or_default()),
+        Ok(Purged { next, .. }) => Round::On(next.unwrap_or_default(), None),
         Err(error) => {
             tracing::warn!(pool = %at, %error, "the trash is not emptied; it is tried again");
             Round::Later(error.to_string())
@@ -183,10 +194,19 @@ fn purge(clusters: &Clusters, Sweep { access, at }: &Sweep, after: &str) -> Roun
 /// Makes copies independent, one after the other.
 fn flatten(clusters: &Clusters, Sweep { access, at }: &Sweep, after: &str) -> Round {
     match clusters.connect(access).and_then(|cluster| cluster.flatten_noted(at, after, ROUND)) {
-        Ok(None) => Round::Done,
-        Ok(Some(after)) => Round::On(after),
+        Ok((next, failed)) => {
+            if let Some(error) = &failed {
+                tracing::warn!(pool = %at, %error, "a copy is not made independent; it is tried again");
+            }
+            let failed = failed.map(|error| error.to_string());
+            match (next, failed) {
+                (Some(after), failed) => Round::On(after, failed),
+                (None, Some(why)) => Round::Later(why),
+                (None, None) => Round::Done,
+            }
+        }
         Err(error) => {
-            tracing::warn!(pool = %at, %error, "a copy is not made independent; it is tried again");
+            tracing::warn!(pool = %at, %error, "copies are not made independent; it is tried again");
             Round::Later(error.to_string())
         }
     }

@@ -90,6 +90,7 @@ pub(crate) fn create(clusters: &Clusters<'_>, facts: &CreateFacts, class: &Class
     if volume::compare(&image, size, facts, class, &site, &wanted)? == Existing::Undescribed {
         return Err(Refusal::already_exists("an image of this name exists that is no copy"));
     }
+    volume::modify(&images, &image, facts)?;
     // Also where it has that size: the daemon takes the image for the volume's by what this call did with it.
     images.resize(&place.image, size)?;
     let context = volume::context(class, &usage).with(volume::CONTENT, volume::COPY);

@@ -77,9 +77,14 @@ impl RbdDriver for Rbd {
         let images = volume::images(clusters, &place);
         let metadata = wish.metadata.clone();
         let (image, is_new) = images.create(&place.image, wish)?;
-        if !is_new && volume::compare(&image, image.size, facts, &class, &site, &wanted)? == Existing::Undescribed {
-            host.info(format!("{}: the image was there without a word of what it is; now it has it", place.image));
-            images.set_metadata(&place.image, metadata)?;
+        if !is_new {
+            match volume::compare(&image, image.size, facts, &class, &site, &wanted)? {
+                Existing::Same => volume::modify(&images, &image, facts)?,
+                Existing::Undescribed => {
+                    host.info(format!("{}: the image was there without a word of what it is; now it has it", place.image));
+                    images.set_metadata(&place.image, metadata)?;
+                }
+            }
         }
         host.debug(format!("{} is {} bytes, {}", place.image, image.size, if is_new { "new" } else { "made before" }));
         Ok(Volume { context: volume::context(&class, &usage), topology: site.topology.into_iter().collect(), ..Volume::new(id, image.size) })

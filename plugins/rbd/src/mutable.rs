@@ -8,6 +8,10 @@ use windlass_plugin_sdk::{Context, MapOptions, ORCHESTRATOR_PREFIX, Refusal};
 /// What the keys of the metadata begin with. An empty value is as good as none.
 const KEPT: &str = "windlass.mutable.";
 
+/// The daemon takes no smaller limits: with less a volume is not taken down in anybody's time.
+const LEAST_COUNT: u64 = 10;
+const LEAST_BYTES: u64 = 64 << 10;
+
 /// How a value is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -83,8 +87,11 @@ fn number(name: &str, kind: Kind, value: &str) -> Result<u64, Refusal> {
         }
         (_, Some(_)) => ("", 0),
     };
-    let right = if kind == Kind::Bytes { "bytes, such as 1048576 or 100Mi; 0 is no limit" } else { "a number; 0 is no limit" };
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|_| unit != 0);
+    let (least, right) = match kind {
+        Kind::Bytes => (LEAST_BYTES, "65536 bytes or more, such as 1048576 or 100Mi; 0 is no limit"),
+        _ => (LEAST_COUNT, "10 or more; 0 is no limit"),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|number| unit != 0 && (*number == 0 || *number >= least));
     number.ok_or_else(|| Refusal::invalid(format!("the mutable parameter `{name}` is {:?}; possible: {right}", shown(value))))
 }
 
@@ -115,8 +122,10 @@ mod tests {
     fn what_is_wrong_is_named_with_what_would_be_right() {
         for (key, value, names) in [
             ("iops", "1", "readIops, writeIops"),
-            ("readIops", "1Ki", "a number"),
-            ("readIops", "-1", "a number"),
+            ("readIops", "1Ki", "10 or more"),
+            ("readIops", "9", "10 or more"),
+            ("writeBytesPerSecond", "1000", "65536"),
+            ("readIops", "-1", "10 or more"),
             ("writeBytesPerSecond", "1MB", "100Mi"),
             ("writeBytesPerSecond", "99999999999Gi", "100Mi"),
             ("readFromReplica", "nearest", "balance"),

@@ -135,12 +135,15 @@ pub(crate) fn metadata(facts: &CreateFacts, class: &Class, usage: &Usage) -> Res
 /// The same of a copy. It takes its source's metadata over, so that what it does not have is said to be empty.
 pub(crate) fn copy_metadata(facts: &CreateFacts, class: &Class, usage: &Usage, source: &str) -> Result<Context, Refusal> {
     let said = metadata(facts, class, usage)?.with(SOURCE, source);
-    let keys = compared().chain(snapshot::KEYS.map(str::to_owned));
+    let keys = COMPARED.into_iter().chain(snapshot::KEYS).map(str::to_owned).chain(mutable::keys());
     Ok(keys.fold(said, |said, key| if said.get(&key).is_some() { said } else { said.with(key, "") }))
 }
 
-fn compared() -> impl Iterator<Item = String> {
-    COMPARED.into_iter().map(str::to_owned).chain(mutable::keys())
+/// Parameters that may change are no reason to refuse a volume that exists: it gets those that are asked for.
+pub(crate) fn modify(images: &Images<'_>, image: &Image, facts: &CreateFacts) -> Result<(), Refusal> {
+    let wanted = mutable::metadata(&facts.mutable_parameters)?;
+    let is_so = wanted.iter().all(|(key, value)| image.metadata.get(key).unwrap_or_default() == value);
+    if is_so { Ok(()) } else { images.set_metadata(&image.name, wanted) }
 }
 
 /// Does an image say that it is the volume of this name?
@@ -169,7 +172,8 @@ pub(crate) fn compare(image: &Image, size: u64, facts: &CreateFacts, class: &Cla
     if !facts.capacity.admits(size) {
         return differs(format!("it has {size} bytes, which is not in the range that is asked for"));
     }
-    if image.features != class.features {
+    // A copy that was made independent of its source has no `deep-flatten` any more.
+    if image.features.difference(Features::DEEP_FLATTEN) != class.features.difference(Features::DEEP_FLATTEN) {
         return differs("its `imageFeatures` are others".to_owned());
     }
     if image.data_pool != site.data_pool {
@@ -183,9 +187,9 @@ pub(crate) fn compare(image: &Image, size: u64, facts: &CreateFacts, class: &Cla
         return differs("its image was not made by this driver".to_owned());
     }
     let value = |metadata: &'_ Context, key: &str| metadata.get(key).unwrap_or_default().to_owned();
-    match compared().find(|key| value(&image.metadata, key) != value(wanted, key)) {
+    match COMPARED.into_iter().find(|key| value(&image.metadata, key) != value(wanted, key)) {
         Some(key) => {
-            let said = |metadata: &Context| shown(metadata.get(&key).unwrap_or("none"));
+            let said = |metadata: &Context| shown(metadata.get(key).unwrap_or("none"));
             differs(format!("its `{key}` is {:?}, not {:?}", said(&image.metadata), said(wanted)))
         }
         None => Ok(Existing::Same),

@@ -205,12 +205,12 @@ fn a_deleted_volume_of_ceph_csi_leaves_no_journal() {
 #[test]
 fn a_copy_has_the_limits_that_it_was_asked_to_have_and_not_its_sources() {
     let harness = harness();
-    let limited = CreateFacts { mutable_parameters: Context::from([("readIops", "5"), ("writeIops", "6")]), ..wish("a") };
+    let limited = CreateFacts { mutable_parameters: Context::from([("readIops", "50"), ("writeIops", "60")]), ..wish("a") };
     let volume = create(&harness, &limited).unwrap();
-    let copy = CreateFacts { mutable_parameters: Context::from([("readIops", "7")]), ..from("b", &ContentSource::Volume(volume.id)) };
+    let copy = CreateFacts { mutable_parameters: Context::from([("readIops", "70")]), ..from("b", &ContentSource::Volume(volume.id)) };
     let made = create(&harness, &copy).unwrap();
     assert_eq!(create(&harness, &copy).unwrap(), made);
     let image = harness.images(&pool("rbd")).into_iter().find(|kept| kept.name == image(&made.id)).unwrap();
     let kept = |key: &str| image.metadata.get(&format!("windlass.mutable.{key}")).map(str::to_owned);
-    assert_eq!((kept("readIops").as_deref(), kept("writeIops").as_deref()), (Some("7"), Some("")));
+    assert_eq!((kept("readIops").as_deref(), kept("writeIops").as_deref()), (Some("70"), Some("")));
 }

@@ -4,7 +4,7 @@ use harness::bench::{Bench, bench};
 use harness::rbd::{self, RbdVolume, from_snapshot, from_volume, snapshot_request};
 use harness::rows::holds;
 use harness::vm::GuestDaemon;
-use harness::{Endpoint, Volume, mount_as};
+use harness::{Endpoint, Volume, block, mount_as};
 use windlass_csi::v1::volume_capability::access_mode::Mode;
 use windlass_csi::v1::{CreateVolumeRequest, DeleteSnapshotRequest, VolumeContentSource};
 
@@ -77,5 +77,66 @@ fn vm_rbd_snapshots_and_clones_have_their_sources_bytes_and_outlive_it() {
     while !cluster.rbd(&["trash", "ls", "--all", "rbd"]).trim().is_empty() {
         assert!(std::time::Instant::now() < until, "the trash is not emptied\n{}", daemon.log());
         std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// The kernel's client tells an image's object map of what it writes, and those of the snapshots only where it has to copy an object first. What was copied
+/// before it came is in no map of a snapshot, and must be found all the same.
+#[test]
+fn vm_rbd_a_snapshot_of_a_copy_that_is_written_while_it_becomes_independent_keeps_its_bytes() {
+    let Bench { cluster, node1: vm, .. } = bench();
+    let daemon = GuestDaemon::prepared(vm, "independent");
+    let driver = rbd::serve(&daemon, cluster);
+    let node = rbd::node_id(&driver).unwrap();
+    let mut source = RbdVolume::create(&driver, cluster, "independent-source", block(Mode::SingleNodeWriter), 32).unwrap();
+    put_up(&driver, &mut source, &node);
+    vm.shell(&format!("dd if=/dev/urandom of={} bs=1M count=32 oflag=direct 2>/dev/null", source.volume.target(0)));
+    take_down(&driver, &source, &node);
+    let mut volume = copy(&driver, &source, "independent-copy", 32, from_volume(&source.volume.id()));
+    let request = snapshot_request("independent-cut", &volume.volume.id(), &source.secrets);
+    let snapshot = driver.create_snapshot(request).unwrap().snapshot.unwrap();
+
+    // Half of it is copied, as it is in the background; then the node writes to it; then the rest is copied.
+    let prefix = |image: &str| {
+        let info = cluster.rbd(&["info", &format!("rbd/{image}")]);
+        info.lines().find_map(|line| line.trim().strip_prefix("block_name_prefix: ").map(str::to_owned)).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let object = folder.path().join("object").display().to_string();
+    for number in 0..4 {
+        cluster.tool("rados", &["-p", "rbd", "get", &format!("{}.{number:016x}", prefix(&source.image())), &object]);
+        cluster.tool("rados", &["-p", "rbd", "put", &format!("{}.{number:016x}", prefix(&volume.image())), &object]);
+    }
+    put_up(&driver, &mut volume, &node);
+    vm.shell(&format!("for n in 0 1 2 3; do dd if=/dev/zero of={} bs=4k count=1 seek=$((n * 1024)) oflag=direct 2>/dev/null; done", volume.volume.target(0)));
+    cluster.tool("rados", &["-p", "rbd", "setomapval", "windlass.flatten", &volume.image(), ""]);
+    // Another copy has the list looked at.
+    let tick = copy(&driver, &source, "independent-tick", 32, from_volume(&source.volume.id()));
+    harness::eventually("it is independent", || (!cluster.tool("rados", &["-p", "rbd", "listomapkeys", "windlass.flatten"]).contains("csi-vol")).then_some(()));
+    assert!(!cluster.rbd(&["info", &format!("rbd/{}", volume.image())]).contains("deep-flatten"));
+    tick.delete(&driver).unwrap();
+    take_down(&driver, &volume, &node);
+
+    let bytes = |volume: &RbdVolume| {
+        let file = folder.path().join("exported");
+        cluster.rbd(&["export", "--no-progress", &format!("rbd/{}", volume.image()), file.to_str().unwrap()]);
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::remove_file(file).unwrap();
+        bytes
+    };
+    let wanted = bytes(&source);
+    source.delete(&driver).unwrap();
+    let restored = copy(&driver, &volume, "independent-restored", 32, from_snapshot(&snapshot.snapshot_id));
+    holds("CreateSnapshot/contents", bytes(&restored) == wanted);
+    let mut written = wanted;
+    for number in 0..4 {
+        written[number * (4 << 20)..number * (4 << 20) + 4096].fill(0);
+    }
+    assert!(bytes(&volume) == written, "the volume has what was written and the rest of its source");
+    // The same again is the same volume, though its image has a feature less.
+    assert_eq!(copy(&driver, &source, "independent-copy", 32, from_volume(&source.volume.id())).volume.id(), volume.volume.id());
+    driver.delete_snapshot(DeleteSnapshotRequest { snapshot_id: snapshot.snapshot_id, secrets: source.secrets.clone() }).unwrap();
+    for volume in [&restored, &volume] {
+        volume.delete(&driver).unwrap();
     }
 }

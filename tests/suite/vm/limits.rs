@@ -49,13 +49,13 @@ fn vm_rbd_limits_hold_for_the_pods_and_go_with_the_device() {
 
     // What changes now is taken up by the next stage; the same volume, staged again as it is, stays as it is.
     let before = limits();
-    volume.modify(&driver, &[("writeBytesPerSecond", "0"), ("readIops", "7")]).unwrap();
+    volume.modify(&driver, &[("writeBytesPerSecond", "0"), ("readIops", "70")]).unwrap();
     volume.stage(&driver).unwrap();
     assert_eq!(limits(), before);
     down(&volume);
     assert_eq!(limits(), "", "a limit goes with its device");
     up(&mut volume);
-    assert!(limits().ends_with("rbps=max wbps=max riops=7 wiops=max"), "{}", limits());
+    assert!(limits().ends_with("rbps=max wbps=max riops=70 wiops=max"), "{}", limits());
     down(&volume);
     volume.modify(&driver, &[("readIops", "0")]).unwrap();
     up(&mut volume);
@@ -63,7 +63,7 @@ fn vm_rbd_limits_hold_for_the_pods_and_go_with_the_device() {
     down(&volume);
 
     // A node that cannot limit says so, and leaves nothing.
-    volume.modify(&driver, &[("writeIops", "7")]).unwrap();
+    volume.modify(&driver, &[("writeIops", "70")]).unwrap();
     daemon.kill();
     vm.shell(&format!("rmdir {PODS}"));
     daemon.start_again();

@@ -149,7 +149,7 @@ fn ceph_a_copy_that_is_not_finished_is_left_to_who_finishes_it() {
         ceph().rados(&["-p", "unfinished", "setomapval", "windlass.flatten", image, ""]).unwrap();
         ceph().rbd(&["clone", "--rbd-default-clone-format", "2", &format!("unfinished/{of}@windlass.1"), &format!("unfinished/{image}")]).unwrap();
     }
-    cluster.flatten_noted(&at, "", 10).unwrap();
+    assert!(matches!(cluster.flatten_noted(&at, "", 10), Ok((None, None))));
     let notes = ceph().rados(&["-p", "unfinished", "listomapkeys", "windlass.flatten"]).unwrap();
     assert_eq!(notes.lines().collect::<Vec<_>>(), ["one", "two"]);
     for (of, image) in [("source", "one"), ("middle", "two")] {
@@ -157,9 +157,35 @@ fn ceph_a_copy_that_is_not_finished_is_left_to_who_finishes_it() {
         assert!(is_new && made.metadata.contains_key(COPY_OF), "{image}");
     }
     // Finished, they are made independent, and forgotten.
-    cluster.flatten_noted(&at, "", 10).unwrap();
+    assert!(matches!(cluster.flatten_noted(&at, "", 10), Ok((None, None))));
     assert_eq!(ceph().rados(&["-p", "unfinished", "listomapkeys", "windlass.flatten"]).unwrap(), "");
     for image in ["one", "two"] {
         assert!(!ceph().rbd(&["info", &format!("unfinished/{image}")]).unwrap().contains("parent"), "{image}");
     }
+}
+
+#[test]
+fn ceph_what_the_snapshots_of_an_independent_copy_still_have_of_its_source_goes_with_them() {
+    let _shared = Shared::take();
+    let (at, cluster, folder) = (ceph().pool("kept"), ceph().cluster(), tempfile::tempdir().unwrap());
+    let bytes = content();
+    let copy = copied(&cluster, &at, &wish(SIZE), folder.path(), &bytes);
+    cluster.snapshot(&at, &copy, &name("windlass.base")).unwrap();
+    let third = SnapshotAt { at: &at, image: &copy, snapshot: &name("windlass.base") };
+    cluster.copy(third, &at, &name("third"), &wish(SIZE), None).unwrap();
+    cluster.flatten(&at, &copy).unwrap();
+    // The source goes, and stays in the trash for the snapshot's sake; the copy's own bytes are its own.
+    cluster.delete_snapshot(&at, &name("source"), &name("windlass.s")).unwrap();
+    cluster.delete(&at, &name("source")).unwrap();
+    assert_eq!(cluster.purge(&at, "", 10).unwrap().kept, 1);
+    for image in ["kept/copy", "kept/copy@windlass.base", "kept/third"] {
+        assert!(exported(image, folder.path()) == bytes, "{image}");
+    }
+    for image in ["copy", "third"] {
+        cluster.delete(&at, &name(image)).unwrap();
+    }
+    for _ in 0..5 {
+        println!("{:?}", cluster.purge(&at, "", 10));
+    }
+    assert_eq!(ceph().rbd(&["trash", "ls", "--all", "kept"]).unwrap(), "");
 }

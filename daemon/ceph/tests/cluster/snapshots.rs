@@ -250,7 +250,7 @@ fn ceph_a_chain_of_copies_is_cut_in_the_background_and_never_too_long() {
     let error = copy(MOST_ANCESTORS + 1, None).unwrap_err();
     assert!(error.kind() == RefusalKind::Unavailable && error.to_string().contains("independent"), "{error}");
     // The one that was to have at most two behind it, and the one that could not be copied any more.
-    assert_eq!(cluster.flatten_noted(&at, "", 10).unwrap(), None);
+    assert_eq!(cluster.flatten_noted(&at, "", 10).unwrap().0, None);
     for number in 1..=MOST_ANCESTORS {
         assert_eq!(info(number).contains("parent:"), number != 3 && number != MOST_ANCESTORS, "{}", info(number));
     }
