@@ -80,7 +80,7 @@ fn drivers() -> BTreeMap<&'static str, Driver> {
         let quoted = rows::quoted().into_iter();
         quoted.map(|(id, modules)| (id, modules.into_iter().filter(|module| is_meant(module)).collect())).collect()
     };
-    let is_rbd = |module: &str| module == "copies" || module.starts_with("vm::");
+    let is_rbd = |module: &str| module.starts_with("copies") || module.starts_with("vm::");
     let local = ask(&daemon.driver(DRIVER), of(|module| module.starts_with("conformance::")));
     [("local", local), ("rbd", ask(&rbd, of(is_rbd)))].into()
 }
