@@ -57,6 +57,13 @@ impl Work<'_> {
             if !is_same_kind(&facts.capability, &order.facts.capability) {
                 return Err(Failure::new(Reason::Incompatible, format!("the volume is staged as {}", crate::stage::describe(&facts.capability))));
             }
+            // A bind shows the labels of the file system, and nothing can give it others.
+            if let Some(wanted) = label(&order.facts.capability)
+                && label(&facts.capability) != Some(wanted)
+            {
+                let staged = label(&facts.capability).map_or_else(|| "without an SELinux label".to_owned(), |label| format!("with the SELinux label {label}"));
+                return not_staged(format!("the volume is staged {staged}, so it cannot be published with context={wanted}; stage it with that label"));
+            }
         }
         let seen = self.seen_at(observed, &at);
         let Some(seen) = seen.last() else {
@@ -147,6 +154,14 @@ impl PublishFacts {
 
 fn is_same_kind(one: &Capability, two: &Capability) -> bool {
     matches!((&one.access, &two.access), (Access::Block, Access::Block) | (Access::Mount(_), Access::Mount(_)))
+}
+
+/// The SELinux label that is wanted of every file.
+fn label(capability: &Capability) -> Option<&str> {
+    match &capability.access {
+        Access::Mount(wish) => wish.flags.context.as_deref(),
+        Access::Block => None,
+    }
 }
 
 fn is_like(seen: &SeenMount, facts: &PublishFacts) -> bool {
