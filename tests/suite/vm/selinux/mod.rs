@@ -35,7 +35,7 @@ fn vm_rbd_a_label_is_on_every_file_of_the_volume_and_no_other_beside_it() {
     vm.shell("mount -t selinuxfs selinuxfs /sys/fs/selinux; dd if=/run/policy of=/sys/fs/selinux/load bs=1M conv=notrunc 2>/dev/null");
     assert_eq!(vm.shell("cat /proc/1/attr/current").trim_end_matches(['\n', '\0']), "system_u:system_r:kernel_t:s0");
 
-    let daemon = GuestDaemon::prepared(&vm, "labels");
+    let mut daemon = GuestDaemon::prepared(&vm, "labels");
     let driver = rbd::serve(&daemon, &cluster);
     let node = rbd::node_id(&driver).unwrap();
     let labelled = |categories: &str| {
@@ -66,6 +66,16 @@ fn vm_rbd_a_label_is_on_every_file_of_the_volume_and_no_other_beside_it() {
     refused("NodePublishVolume/FAILED_PRECONDITION", other.publish(&driver, 1), Code::FailedPrecondition, label);
     holds("NodeStageVolume/selinux", vm.run(&["/usr/bin/stat", "-c", "%C", &format!("{target}/file")]).trim() == label);
     volume.publish(&driver, 1).unwrap();
+    // Nor where the journal was lost, and the kernel alone knows the label.
+    daemon.kill();
+    vm.shell("rm -r /run/labels/journal");
+    daemon.start_again();
+    daemon.wait_ready(rbd::RBD_DRIVER);
+    refused("NodePublishVolume/FAILED_PRECONDITION", other.publish(&driver, 2), Code::FailedPrecondition, label);
+    refused("NodeStageVolume/ALREADY_EXISTS", other.stage(&driver), Code::AlreadyExists, label);
+    let plain = with(mount_as("ext4", Mode::SingleNodeMultiWriter, &[]));
+    refused("NodeStageVolume/ALREADY_EXISTS", plain.stage(&driver), Code::AlreadyExists, label);
+    volume.stage(&driver).unwrap();
     for n in 0..2 {
         volume.volume.unpublish(&driver, n).unwrap();
     }
