@@ -3,7 +3,7 @@
 use crate::claims::{Answer, Claim, Claimed};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{OTHER_ANSWER, call};
+use crate::story::{OTHER_ANSWER, anywhere, call};
 use windlass_plan::check::{OWN_PREFIX, SOURCE_KEY};
 use windlass_plan::plugin::{CreateFacts, PluginAnswer, PluginCall, VolumeAnswer};
 use windlass_plan::request::{Call, ContentSource, CreateVolume};
@@ -17,7 +17,7 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
         capabilities: request.capabilities,
         parameters: request.parameters,
         source: request.source,
-        topology: request.topology,
+        topology: anywhere::forget(request.topology),
     };
     let driver = served.driver.name();
     match &facts.source {

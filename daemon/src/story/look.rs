@@ -3,7 +3,7 @@
 use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{OTHER_ANSWER, place};
+use crate::story::{OTHER_ANSWER, anywhere, place};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use windlass_plan::grants::Grants;
@@ -53,17 +53,10 @@ fn seen_place(served: &Served, work: &mut windlass_engine::Work<'_>, volume: &Vo
     if work.is_at(&node)? { Ok(node) } else { Err(not_there(None)) }
 }
 
-/// The segment of a node that is in no place in particular. That places matter is advertised of every driver, and Kubernetes' provisioner
-/// makes no volume where a driver says so and its nodes have no segment. It is the same on all nodes: a requirement of a thousand is one term.
-const SERVED: (&str, &str) = ("windlass.io/served", "true");
-
-/// Who the node is, and where: somewhere at the least.
+/// Who the node is, and where.
 pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
-    let mut info = told(served)?;
-    if info.topology.is_empty() {
-        info.topology.insert(SERVED.0.to_owned(), SERVED.1.to_owned());
-    }
-    Ok(info)
+    let info = told(served)?;
+    Ok(NodeInfo { topology: anywhere::name(info.topology), ..info })
 }
 
 /// Asked of the plugin; where it cannot answer, what it said last or what the configuration says, so that a node can always be

@@ -29,6 +29,13 @@ fn ceph_the_attacher_gives_a_volume_to_nodes_in_its_order() {
     let mut asked = RbdVolume::create_request("pvc-attached", &capability, 64, "rbd", &calls.secrets);
     let places: Vec<_> = node.accessible_topology.into_iter().collect();
     asked.accessibility_requirements = Some(v1::TopologyRequirement { requisite: places.clone(), preferred: places });
+    // Of a class whose pools are in places, what is wanted nowhere in particular is in the pool for that.
+    let mut nowhere = v1::CreateVolumeRequest { name: "pvc-nowhere".to_owned(), ..asked.clone() };
+    let pools = r#"[{"poolName": "rbd", "domainSegments": [{"domainLabel": "rack", "value": "a"}]}]"#;
+    nowhere.parameters.insert("topologyConstrainedPools".to_owned(), pools.to_owned());
+    let anywhere = answered("NodeGetInfo/topology", calls.driver.create_volume(nowhere)).volume.unwrap();
+    assert!(anywhere.volume_id.contains("/rbd/") && anywhere.accessible_topology.is_empty(), "{anywhere:?}");
+    calls.delete(&anywhere.volume_id).unwrap();
     let volume = answered("NodeGetInfo/topology", calls.driver.create_volume(asked)).volume.unwrap();
     assert!(volume.accessible_topology.is_empty() && volume.volume_id.contains(CLUSTER));
     let mut volume_context = volume.volume_context.clone();
