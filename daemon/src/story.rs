@@ -1,5 +1,6 @@
 //! The story of each RPC, one file a verb, in the order in which it is read: what is known, what the plugin says, what is done.
 
+mod anywhere;
 pub(crate) mod controller;
 pub(crate) mod controller_publish;
 pub(crate) mod create;

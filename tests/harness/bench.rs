@@ -55,7 +55,7 @@ impl Bench {
 pub fn require() -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "vm_ tests need root");
     ensure!(Path::new("/dev/net/tun").exists(), "vm_ tests need /dev/net/tun");
-    let programs = ["ceph-mon", "ceph-osd", "ceph-mgr", "rbd", "qemu-system-x86_64", "ip", "busybox"];
+    let programs = ["ceph-mon", "ceph-osd", "ceph-mgr", "rbd", "qemu-system-x86_64", "ip", "busybox", "secilc"];
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
     let missing: Vec<&str> = programs.into_iter().filter(|name| !folders.iter().any(|folder| Path::new(folder).join(name).exists())).collect();
     ensure!(missing.is_empty(), "vm_ tests need {}: run `make setup-vm`", missing.join(", "));

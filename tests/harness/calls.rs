@@ -1,6 +1,6 @@
-//! Every RPC as a blocking call on a connection of its own, as kubelet makes them.
+//! Every RPC as a blocking call: on a connection of its own, or as one of the orchestrators' components makes it.
 
-use crate::Endpoint;
+use crate::{Caller, Endpoint};
 use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -20,14 +20,14 @@ async fn connect(driver: &Endpoint) -> Result<Channel, Status> {
     windlass_csi::client::connect(&driver.socket()).await.map_err(|error| Status::unavailable(format!("no connection: {error}")))
 }
 
-fn timed<T>(message: T, patience: Duration) -> Request<T> {
+pub(crate) fn timed<T>(message: T, patience: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(patience);
     request
 }
 
 /// When the daemon's answer and the deadline meet, this client says CANCELLED where all others say DEADLINE_EXCEEDED.
-fn as_others_say(status: Status) -> Status {
+pub(crate) fn as_others_say(status: Status) -> Status {
     if status.code() == Code::Cancelled && status.message() == "Timeout expired" { Status::deadline_exceeded(status.message()) } else { status }
 }
 
@@ -44,6 +44,15 @@ macro_rules! calls {
                     });
                     self.meddle(&mut answer);
                     answer
+                }
+            )*
+        }
+
+        impl Caller {
+            $(
+                #[doc = concat!("Calls ", stringify!($request), ".")]
+                pub fn $rpc(&self, message: v1::$request) -> Result<v1::$response, Status> {
+                    self.call(async |channel, patience| $client::new(channel).$rpc(timed(message, patience)).await.map(tonic::Response::into_inner))
                 }
             )*
         }

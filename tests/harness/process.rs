@@ -1,4 +1,7 @@
-//! Processes as /proc shows them.
+//! Processes as /proc shows them, and the one way of stopping a daemon's plugins for a while.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The processes that any thread of this one started and has not reaped.
 pub fn children(of: i32) -> Vec<i32> {
@@ -33,4 +36,30 @@ pub fn is_alive(pid: i32) -> bool {
 /// CAP_SYS_RESOURCE of the tests, and so of the daemon that they start: without it no mounted ext4 can be grown.
 pub fn may_resize_ext4() -> bool {
     u64::from_str_radix(&status_field(std::process::id() as i32, "CapEff"), 16).expect("a number") & (1 << 24) != 0
+}
+
+/// The processes of a daemon's plugins, stopped: they have what they are asked, and answer nothing until this is dropped.
+pub struct Stopped(Vec<i32>);
+
+impl Stopped {
+    /// All that there are; none would show nothing.
+    #[track_caller]
+    pub fn plugins(daemon: i32) -> Self {
+        let stopped = Self(roles(daemon, "plugin-host"));
+        assert!(!stopped.0.is_empty(), "no plugin has a process");
+        stopped.signal(Signal::SIGSTOP);
+        stopped
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in &self.0 {
+            let _ = kill(Pid::from_raw(*pid), signal);
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
 }

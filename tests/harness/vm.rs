@@ -29,6 +29,8 @@ pub struct Vm {
     name: String,
     address: Ipv4Addr,
     tap: String,
+    /// Further words for its kernel.
+    words: &'static str,
     emulator: Mutex<Option<Child>>,
     /// Names what is made for this machine apart: relays' folders, background programs' logs.
     count: std::sync::atomic::AtomicU32,
@@ -37,8 +39,13 @@ pub struct Vm {
 impl Vm {
     /// Boots a machine of two processors and 2 GiB on the network, and waits for its agent.
     pub fn start(network: &Arc<Network>, name: &str) -> Result<Self> {
+        Self::start_with(network, name, "")
+    }
+
+    /// The same with further words for its kernel, such as `security=selinux`.
+    pub fn start_with(network: &Arc<Network>, name: &str, words: &'static str) -> Result<Self> {
         let (address, tap) = network.place()?;
-        let vm = Self { network: network.clone(), name: name.to_owned(), address, tap, emulator: Mutex::new(None), count: Default::default() };
+        let vm = Self { network: network.clone(), name: name.to_owned(), address, tap, words, emulator: Mutex::new(None), count: Default::default() };
         std::fs::create_dir(vm.file(""))?;
         let disk = std::fs::File::create_new(vm.file("disk"))?;
         disk.set_len(DISK)?;
@@ -88,11 +95,12 @@ impl Vm {
         let version = std::fs::read_to_string(kernel.join("version"))?;
         let line = format!(
             "console=ttyS0 quiet panic=-1 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check random.trust_cpu=on \
-             windlass.name={} windlass.address={} windlass.version={} windlass.modules={}",
+             windlass.name={} windlass.address={} windlass.version={} windlass.modules={} {}",
             self.name,
             self.address,
             version.trim(),
-            kernel.join("modules").display()
+            kernel.join("modules").display(),
+            self.words
         );
         let mut command = Command::new("qemu-system-x86_64");
         // /dev/kvm may be there and hang; software emulation works everywhere. A processor without AVX is quicker to emulate than one with it.

@@ -1,6 +1,7 @@
 //! Snapshots and volumes made from them and from each other, at the socket, against a real cluster: each promise with its row's id, what they cost, and
 //! what a daemon that dies in between leaves.
 
+mod attacher;
 mod controller;
 mod flatten;
 mod modify;

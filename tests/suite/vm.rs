@@ -16,6 +16,7 @@ mod outage;
 mod power;
 mod publishing;
 mod rbd;
+mod selinux;
 mod short;
 mod shut_out;
 mod torture;

@@ -4,8 +4,7 @@
 //! it is done. One that is not finished yet is left alone, with its note. So whoever comes next goes on where another died.
 
 use crate::cluster::{Cluster, Place};
-use crate::copy::COPY_OF;
-use crate::delete::OUR_SNAPSHOTS;
+use crate::copy::{COPY_OF, is_own};
 use crate::encoding::{Decoder, Encoder, Malformed};
 use crate::error::{CephError, Errno};
 use crate::header::{HEAD, header_of, rbd};
@@ -94,9 +93,8 @@ impl Place<'_> {
         let source = self.cluster.place(&parent.at)?;
         // As a name in a sentence, the id has to do.
         let Ok(shown) = RbdName::parse(&parent.image) else { return Ok(()) };
-        let is_its = |snapshot: &str| snapshot.strip_prefix(OUR_SNAPSHOTS).is_some_and(|rest| !rest.is_empty() && name.as_str().ends_with(rest));
         let snapshots = source.snapshots(&shown, &parent.image)?;
-        let Some(own) = snapshots.iter().find(|snapshot| snapshot.id == parent.snapshot && is_its(snapshot.name.as_str())) else { return Ok(()) };
+        let Some(own) = snapshots.iter().find(|snapshot| snapshot.id == parent.snapshot && is_own(&snapshot.name, name)) else { return Ok(()) };
         match source.change(&shown, &parent.image, |image| image.remove_snapshot(own.name.as_str())) {
             Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
             Err(errno) => Err(source.failed("delete a snapshot of", &shown)(errno)),
@@ -114,12 +112,12 @@ impl Place<'_> {
     }
 
     /// The snapshot that an image or snapshots of it read through to: 1 operation.
-    pub(crate) fn parent(&self, name: &RbdName, id: &str) -> Result<Option<Parent>, CephError> {
+    fn parent(&self, name: &RbdName, id: &str) -> Result<Option<Parent>, CephError> {
         Ok(self.parent_with_overlap(name, id, HEAD)?.map(|(parent, _)| parent))
     }
 
     /// The snapshot that an image, or this snapshot of it, reads through to: 1 operation. What was made independent has none, though its snapshots may.
-    fn parent_of(&self, name: &RbdName, id: &str, snapshot: u64) -> Result<Option<Parent>, CephError> {
+    pub(crate) fn parent_of(&self, name: &RbdName, id: &str, snapshot: u64) -> Result<Option<Parent>, CephError> {
         Ok(self.parent_with_overlap(name, id, snapshot)?.filter(|(_, overlaps)| *overlaps).map(|(parent, _)| parent))
     }
 

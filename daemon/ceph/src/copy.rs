@@ -5,6 +5,7 @@
 
 use crate::ancestry::MOST_ANCESTORS;
 use crate::cluster::{Cluster, Place};
+use crate::delete::OUR_SNAPSHOTS;
 use crate::error::{CephError, Errno};
 use crate::ffi::ImageOptions;
 use crate::header::header_of;
@@ -44,6 +45,10 @@ impl Cluster {
             let source_id = from.id(source.image)?.ok_or_else(no_snapshot)?;
             let behind = from.ancestors(source.image, &source_id)? + 1;
             if behind > MOST_ANCESTORS {
+                // With a snapshot it would stay as it is.
+                if is_own(source.snapshot, name) {
+                    self.delete_snapshot(source.at, source.image, source.snapshot)?;
+                }
                 from.note_whole_to_flatten(source.image)?;
                 return Err(CephError::TooDeep { image: from.image(source.image), most: MOST_ANCESTORS });
             }
@@ -73,6 +78,11 @@ impl Cluster {
             place.make(name, &metadata, failed, make).and_then(note)
         })
     }
+}
+
+/// Is this a snapshot for the copy of that name alone?
+pub(crate) fn is_own(snapshot: &RbdName, copy: &RbdName) -> bool {
+    snapshot.as_str().strip_prefix(OUR_SNAPSHOTS).is_some_and(|rest| !rest.is_empty() && copy.as_str().ends_with(rest))
 }
 
 impl Place<'_> {

@@ -76,6 +76,12 @@ pub enum CephError {
         #[source]
         errno: Errno,
     },
+    /// It is being made independent, and gets no snapshot meanwhile.
+    #[error("{image} is being made independent of what it was copied from, which may take as long as copying it; ask again")]
+    Flattened {
+        /// Which.
+        image: String,
+    },
     /// The chain of copies of copies is too long for another.
     #[error("{image} has {most} images behind it, and no kernel maps many more; it is being made independent of them: ask again later")]
     TooDeep {
@@ -239,6 +245,7 @@ impl CephError {
             | Self::TooMany { .. }
             | Self::Unreachable { .. }
             | Self::TooDeep { .. }
+            | Self::Flattened { .. }
             | Self::TimedOut { .. }
             | Self::Lost { .. }
             | Self::Malformed { .. }

@@ -95,7 +95,6 @@ functions! { LibRbd {
     fn rbd_snap_create(*mut c_void, *const c_char) -> c_int;
     fn rbd_snap_remove(*mut c_void, *const c_char) -> c_int;
     fn rbd_flatten(*mut c_void) -> c_int;
-    fn rbd_update_features(*mut c_void, u64, u8) -> c_int;
     fn rbd_get_overlap(*mut c_void, *mut u64) -> c_int;
     fn rbd_read(*mut c_void, u64, usize, *mut c_char) -> isize;
 } }
@@ -779,12 +778,6 @@ impl Image<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Takes a feature away.
-    pub(crate) fn disable(&self, feature: u64) -> Result<(), Errno> {
-        // SAFETY: a live handle.
-        checked(unsafe { (self.pool.rbd().rbd_update_features)(self.raw, feature, 0) }).map(drop)
     }
 
     /// Copies what the image still has from its parent.

@@ -5,23 +5,25 @@
 //! (<https://tracker.ceph.com/issues/68998>; librbd as of 2025 is mended, and older ones are in use). So every object is first made here, one after the
 //! other, from what the objects themselves say. That takes no lock from a node that writes, and what is done stays done, whoever dies or comes in between.
 //!
-//! Snapshots of the image have maps of their own, of which nobody is told when an object is there before it is written, and clones of them are open
-//! somewhere with the chain that they began with (<https://github.com/ceph/ceph/pull/70143>). So snapshots keep what they have from the source: the feature
-//! deep-flatten, which would take it from them, goes first. An image without a source has no use for it.
+//! An image that has snapshots is left as it is. They have maps of their own, of which nobody is told when an object is there before it is written; and clones
+//! of them may be open anywhere, with the chain that they began with, and would read what is no more (<https://github.com/ceph/ceph/pull/70143>). So it is
+//! the leaves that are made independent, and none gets a snapshot while it is.
 
 use crate::cluster::{Cluster, Place};
 use crate::encoding::{Decoder, Encoder};
 use crate::error::{CephError, Errno};
-use crate::header::{header_of, rbd};
+use crate::header::{HEAD, header_of, rbd};
 use crate::lock;
-use std::time::{Duration, Instant};
-use windlass_plan::rbd::{Feature, ImageFacts, PoolAt, RbdName};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+use windlass_plan::rbd::{ImageFacts, PoolAt, RbdName};
 
 /// `RBD_FLAG_OBJECT_MAP_INVALID` and `RBD_FLAG_FAST_DIFF_INVALID`.
 pub(crate) const INVALID_MAP: u64 = 1 << 0 | 1 << 1;
 
-/// How long nobody else makes an image's objects after this one was heard of last. It says so again after a quarter of that, and what it asks of an OSD
-/// then is done or given up (`cluster.rs`) before another may begin.
+/// How long nobody else does the same, and nobody takes a snapshot, after this process was heard of last. It says so again each quarter of that, and what it
+/// asked of an OSD then is done or given up (`cluster.rs`) before another may begin.
 const LEASE: Duration = Duration::from_secs(40);
 
 /// Zeros that are left out of an object, where so many lie together.
@@ -31,30 +33,70 @@ impl Cluster {
     /// Copies into an image what it still has from the snapshot that it was made from, so that it needs that no longer. As long as that
     /// takes: for the background, and may be begun again at any time. An image of its own already is as good.
     ///
-    /// Errors: `NotFound`.
+    /// Errors: `NotFound`; `Precondition` where it has snapshots; `Flattened` where another process is at it.
     pub fn flatten(&self, at: &PoolAt, name: &RbdName) -> Result<(), CephError> {
         self.counted("flatten", || {
             let place = self.place(at)?;
             let id = place.id(name)?.ok_or_else(|| place.not_found(name))?;
-            let facts = place.facts(name, &id)?.ok_or_else(|| place.not_found(name))?;
-            let failed = place.failed("make independent", name);
-            place.make_objects(&facts)?;
-            if facts.features & Feature::DeepFlatten.bit() != 0 && place.parent(name, &id)?.is_some() {
-                place.change(name, &id, |image| image.disable(Feature::DeepFlatten.bit())).map_err(&failed)?;
-            }
-            match place.change(name, &id, |image| image.flatten()) {
-                // Without a parent: an earlier call that died before it was through may have got so far.
-                Ok(()) | Err(Errno(libc::EINVAL)) => Ok(()),
-                Err(errno) => Err(failed(errno)),
-            }
+            let header = header_of(&id);
+            let lost = AtomicBool::new(false);
+            let heard = |taken: Result<(), Errno>| match taken {
+                Err(Errno(libc::EBUSY)) => Err(CephError::Flattened { image: place.image(name) }),
+                other => other.map_err(place.failed("make independent", name)),
+            };
+            heard(lock::lease(&place.io, &header, LEASE))?;
+            std::thread::scope(|scope| {
+                let (end, ended) = channel::<()>();
+                let (place, header, lost) = (&place, &header, &lost);
+                let renew = move || {
+                    while ended.recv_timeout(LEASE / 4) == Err(RecvTimeoutError::Timeout) {
+                        lost.store(lock::lease(&place.io, header, LEASE).is_err(), Ordering::SeqCst);
+                    }
+                };
+                std::thread::Builder::new()
+                    .name("flatten lease".into())
+                    .stack_size(256 << 10)
+                    .spawn_scoped(scope, renew)
+                    .map_err(|error| CephError::of("make independent", place.image(name), Errno(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+                let done = place.flatten(name, &id, lost);
+                drop(end);
+                done
+            })
+            .inspect(|()| lock::end_lease(&place.io, &header, self.rados.instance()))
         })
     }
 }
 
 impl Place<'_> {
+    fn flatten(&self, name: &RbdName, id: &str, lost: &AtomicBool) -> Result<(), CephError> {
+        if self.parent_of(name, id, HEAD)?.is_none() {
+            return Ok(());
+        }
+        if self.has_snapshots(name, id)? {
+            let why = "its snapshots need what it was made from as well; it is done once they are deleted";
+            return Err(CephError::Precondition { deed: "make independent", subject: self.image(name), why });
+        }
+        let facts = self.facts(name, id)?.ok_or_else(|| self.not_found(name))?;
+        self.make_objects(&facts, lost)?;
+        match self.change(name, id, |image| image.flatten()) {
+            // Without a parent: an earlier call that died before it was through may have got so far.
+            Ok(()) | Err(Errno(libc::EINVAL)) => Ok(()),
+            Err(errno) => Err(self.failed("make independent", name)(errno)),
+        }
+    }
+
+    /// Is somebody making the image independent? It gets no snapshot then.
+    pub(crate) fn refuse_while_flattened(&self, name: &RbdName, id: &str) -> Result<(), CephError> {
+        let question = lock::question(lock::FLATTEN);
+        let answers = self.io.ask(&header_of(id), &[lock::info(&question)]).map_err(self.failed("look at", name))?;
+        let lock = answers.into_iter().next().unwrap_or(Err(Errno(libc::EIO))).map_err(self.failed("look at", name))?;
+        let is_flattened = !lock::read(&lock).map_err(self.malformed(name))?.lockers.is_empty();
+        if is_flattened { Err(CephError::Flattened { image: self.image(name) }) } else { Ok(()) }
+    }
+
     /// Gives the image every object that holds something in its source, and that it has not yet. Nobody is in the way, and it is in nobody's way: the class
-    /// makes an object only where there is none, whoever writes at the same time, and for all snapshots of the image, which saw the source's as well.
-    fn make_objects(&self, facts: &ImageFacts) -> Result<(), CephError> {
+    /// makes an object only where there is none, whoever writes at the same time.
+    fn make_objects(&self, facts: &ImageFacts, lost: &AtomicBool) -> Result<(), CephError> {
         let (name, id) = (&facts.name, &facts.identity.image);
         let failed = self.failed("make independent", name);
         // As one who has it open, so that it is not purged meanwhile, which would leave the objects that are made after.
@@ -67,13 +109,10 @@ impl Place<'_> {
         let data = data_at.as_ref().map(|at| self.cluster.place(at)).transpose()?;
         let objects = data.as_ref().map_or(&self.io, |data| &data.io);
         let layout = Layout::of(facts);
-        let mut heard: Option<Instant> = None;
         let mut bytes = vec![0; usize::try_from(facts.object_size).unwrap_or(0)];
         for number in 0..layout.objects(overlap) {
-            if heard.is_none_or(|heard| heard.elapsed() > LEASE / 4) {
-                // Counted from before it is asked for.
-                heard = Some(Instant::now());
-                lock::lease(&self.io, &header_of(id), LEASE).map_err(&failed)?;
+            if lost.load(Ordering::SeqCst) {
+                return Err(CephError::Flattened { image: self.image(name) });
             }
             let object = format!("{prefix}.{number:016x}");
             if objects.exists(&object).map_err(&failed)? {

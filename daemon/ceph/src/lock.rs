@@ -12,6 +12,9 @@ pub(crate) const OURS: &str = "windlass";
 /// The lock that librbd and the kernel client take with the feature exclusive-lock.
 pub(crate) const THEIRS: &str = "rbd_lock";
 
+/// The lock of who makes an image independent.
+pub(crate) const FLATTEN: &str = "windlass.flatten";
+
 /// `CEPH_ENTITY_TYPE_CLIENT`.
 const CLIENT: u8 = 8;
 
@@ -118,9 +121,17 @@ pub(crate) fn lease(pool: &Pool, header: &str, lasts: Duration) -> Result<(), Er
     const EXCLUSIVE: u8 = 1;
     const MAY_RENEW: u8 = 1;
     let seconds = u32::try_from(lasts.as_secs()).unwrap_or(u32::MAX);
-    let inside = Encoder::default().text("windlass.flatten").u8(EXCLUSIVE).text("").text("").text("");
+    let inside = Encoder::default().text(FLATTEN).u8(EXCLUSIVE).text("").text("").text("");
     let input = Encoder::default().versioned(inside.u32(seconds).u32(0).u8(MAY_RENEW)).bytes();
     pool.exec(header, &lock(c"lock", &input))
+}
+
+/// Ends the lease of this client, which otherwise ends by itself.
+pub(crate) fn end_lease(pool: &Pool, header: &str, instance: u64) {
+    let own = Locker { client: instance.cast_signed(), cookie: String::new(), address: String::new(), description: String::new() };
+    if let Err(errno) = break_off(pool, header, FLATTEN, &own) {
+        tracing::debug!(%errno, header, "a lease ends by itself");
+    }
 }
 
 /// Takes a lock away from one who holds it: 1 operation. Who does not hold it any more is as good.

@@ -22,11 +22,17 @@ impl Cluster {
             let place = self.place(at)?;
             let id = place.id(image)?.ok_or_else(|| place.not_found(image))?;
             let failed = place.failed("take a snapshot of", image);
+            place.refuse_while_flattened(image, &id)?;
             let is_new = match place.change(image, &id, |open| open.snapshot(snapshot.as_str())) {
                 Ok(()) => true,
                 Err(Errno(libc::EEXIST)) => false,
                 Err(errno) => return Err(failed(errno)),
             };
+            // Whoever began meanwhile may have looked for snapshots before this one was there.
+            if is_new && let Err(error) = place.refuse_while_flattened(image, &id) {
+                place.change(image, &id, |open| open.remove_snapshot(snapshot.as_str())).map_err(place.failed("delete a snapshot of", image))?;
+                return Err(error);
+            }
             let (all, count) = place.counted_snapshots(image, &id)?;
             if is_new && count > MOST {
                 place.change(image, &id, |open| open.remove_snapshot(snapshot.as_str())).map_err(place.failed("delete a snapshot of", image))?;
@@ -84,6 +90,11 @@ impl Place<'_> {
     /// The snapshots of the image of that id that were taken by name.
     pub(crate) fn snapshots(&self, image: &RbdName, id: &str) -> Result<Vec<SnapshotFacts>, CephError> {
         self.counted_snapshots(image, id).map(|(snapshots, _)| snapshots)
+    }
+
+    /// Has it any snapshot, of whatever kind?
+    pub(crate) fn has_snapshots(&self, image: &RbdName, id: &str) -> Result<bool, CephError> {
+        Ok(self.counted_snapshots(image, id)?.1 > 0)
     }
 
     /// The same, and how many snapshots of all kinds it has.

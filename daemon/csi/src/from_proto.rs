@@ -150,7 +150,10 @@ pub fn list_volumes(message: v1::ListVolumesRequest) -> Result<Call<ListVolumes>
 }
 
 /// GetCapacity.
-pub fn capacity(message: v1::GetCapacityRequest) -> Result<Call<Capacity>, BadRequest> {
+pub fn capacity(mut message: v1::GetCapacityRequest) -> Result<Call<Capacity>, BadRequest> {
+    if message.volume_capabilities == [fields::no_use_in_particular()] {
+        message.volume_capabilities.clear();
+    }
     if !message.volume_capabilities.is_empty() {
         fields::all_given("volume_capabilities", &message.volume_capabilities)?;
     }

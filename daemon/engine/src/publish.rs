@@ -62,6 +62,15 @@ impl Work<'_> {
         let Some(seen) = seen.last() else {
             return not_staged("the volume is not staged at staging_target_path; NodeStageVolume comes first".to_owned());
         };
+        // A bind shows the labels of the file system, and nothing can give it others. The record has the label as it was asked for.
+        let record = self.writer.record();
+        let staged = record.standing_stage().map_or(seen.label.as_deref(), |(_, facts)| facts.capability.label());
+        if let Some(wanted) = order.facts.capability.label()
+            && staged != Some(wanted)
+        {
+            let staged = staged.map_or_else(|| "without an SELinux label".to_owned(), |label| format!("with the SELinux label {label}"));
+            return not_staged(format!("the volume is staged {staged}, so it cannot be published with context={wanted}; stage it with that label"));
+        }
         let wants_writing = order.facts.writable == Writable::ReadWrite && lower::writable(&order.facts.capability) == Writable::ReadWrite;
         if wants_writing && seen.is_superblock_read_only {
             return not_staged(format!("the file system at {} is read-only: an error turned it so, or it was staged read-only", seen.path));

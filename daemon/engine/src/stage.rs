@@ -97,6 +97,10 @@ impl Work<'_> {
             }
             _ => None,
         };
+        if seen.label.as_deref() != capability.label() {
+            let label = seen.label.as_deref().unwrap_or("none");
+            return Err(Failure::new(Reason::Incompatible, format!("the volume is staged at {} with another SELinux label ({label})", seen.path)));
+        }
         let is_read_only = lower::writable(capability) == Writable::ReadOnly;
         if device.is_read_only != is_read_only {
             let how = if device.is_read_only { "read-only" } else { "for writing" };

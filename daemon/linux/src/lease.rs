@@ -192,5 +192,6 @@ fn seen(line: &Line, devices: &[Held]) -> Option<SeenMount> {
         },
         is_read_only: line.is_read_only(),
         is_superblock_read_only: line.is_superblock_read_only(),
+        label: line.label().map(str::to_owned),
     })
 }

@@ -81,6 +81,16 @@ impl Line {
     pub(crate) fn is_superblock_read_only(&self) -> bool {
         ["ro", "emergency_ro", "shutdown"].iter().any(|word| has(&self.super_options, word))
     }
+
+    /// The SELinux label that the file system was mounted with (`context=`); it stands in quotes where it holds a comma.
+    pub(crate) fn label(&self) -> Option<&str> {
+        const KEY: &str = "context=";
+        let begins = |at: &usize| *at == 0 || self.super_options.as_bytes()[at - 1] == b',';
+        let at = self.super_options.match_indices(KEY).map(|(at, _)| at).find(begins)?;
+        let label = &self.super_options[at + KEY.len()..];
+        let (label, end) = label.strip_prefix('"').map_or((label, ','), |label| (label, '"'));
+        label.split(end).next()
+    }
 }
 
 /// A prefix and a number.
@@ -180,5 +190,16 @@ mod tests {
         let line = |options: &str| parse(&format!("1 0 7:1 / /x rw - ext4 s {options}")).unwrap().is_superblock_read_only();
         assert!(line("rw,emergency_ro"));
         assert!(!line("rw,errors=remount-ro"));
+    }
+
+    #[test]
+    fn a_label_is_read_to_the_last_comma() {
+        let label = |options: &str| parse(&format!("1 0 7:1 / /x rw - ext4 s {options}")).unwrap().label().map(str::to_owned);
+        let plain = "system_u:object_r:container_file_t:s0";
+        assert_eq!(label(&format!("rw,context={plain},errors=remount-ro")).as_deref(), Some(plain));
+        assert_eq!(label(&format!("rw,context=\"{plain}:c1,c2\",errors=remount-ro")), Some(format!("{plain}:c1,c2")));
+        for without in ["rw,seclabel", "rw,fscontext=a,rootcontext=b,defcontext=c", ""] {
+            assert_eq!(label(without), None, "{without}");
+        }
     }
 }

@@ -13,6 +13,16 @@ pub struct Capability {
     pub mode: AccessMode,
 }
 
+impl Capability {
+    /// The SELinux label that is wanted of every file.
+    pub fn label(&self) -> Option<&str> {
+        match &self.access {
+            Access::Mount(wish) => wish.flags.context.as_deref(),
+            Access::Block => None,
+        }
+    }
+}
+
 /// CSI's `access_type`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Access {

@@ -315,6 +315,8 @@ pub struct SeenMount {
     pub is_read_only: bool,
     /// The file system below is read-only (an error turned it so, or it was mounted so).
     pub is_superblock_read_only: bool,
+    /// The SELinux label that it was mounted with.
+    pub label: Option<String>,
 }
 
 /// What a mount of a volume shows.

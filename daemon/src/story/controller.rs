@@ -3,7 +3,7 @@
 use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{OTHER_ANSWER, call};
+use crate::story::{OTHER_ANSWER, anywhere, call};
 use windlass_plan::plugin::{CapacityAnswer, CapacityFacts, PluginAnswer, PluginCall, ValidateFacts, VolumeAnswer};
 use windlass_plan::request::{Call, Capacity, ExpandVolume, ListVolumes, ModifyVolume, Secrets, ValidateVolume};
 
@@ -67,7 +67,8 @@ pub(crate) fn list(served: &Served, request: &ListVolumes) -> Result<(Vec<Volume
 /// Room for new volumes.
 pub(crate) fn capacity(served: &Served, request: Capacity) -> Result<CapacityAnswer, Refused> {
     let generation = served.generation()?;
-    let facts = CapacityFacts { capabilities: request.capabilities, parameters: request.parameters, topology: request.topology };
+    let facts =
+        CapacityFacts { capabilities: request.capabilities, parameters: request.parameters, topology: request.topology.and_then(anywhere::forget_place) };
     match call(served, &generation, PluginCall::Capacity(facts), &Secrets::default())?.0 {
         PluginAnswer::Capacity(room) => Ok(room),
         _ => Err(OTHER_ANSWER),

@@ -3,7 +3,7 @@
 use crate::claims::{Answer, Claim, Claimed};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{OTHER_ANSWER, call};
+use crate::story::{OTHER_ANSWER, anywhere, call};
 use windlass_plan::check::{OWN_PREFIX, SOURCE_KEY};
 use windlass_plan::plugin::{CreateFacts, PluginAnswer, PluginCall, VolumeAnswer};
 use windlass_plan::request::{Call, ContentSource, CreateVolume};
@@ -18,7 +18,7 @@ pub(crate) fn create(served: &Served, request: Call<CreateVolume>, claim: &mut C
         parameters: request.parameters,
         mutable_parameters: request.mutable_parameters,
         source: request.source,
-        topology: request.topology,
+        topology: anywhere::forget(request.topology),
     };
     let driver = served.driver.name();
     match &facts.source {

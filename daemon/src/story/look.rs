@@ -3,7 +3,7 @@
 use crate::claims::{Answer, Claim};
 use crate::refused::Refused;
 use crate::served::Served;
-use crate::story::{OTHER_ANSWER, place};
+use crate::story::{OTHER_ANSWER, anywhere, place};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use windlass_plan::grants::Grants;
@@ -53,9 +53,15 @@ fn seen_place(served: &Served, work: &mut windlass_engine::Work<'_>, volume: &Vo
     if work.is_at(&node)? { Ok(node) } else { Err(not_there(None)) }
 }
 
+/// Who the node is, and where.
+pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
+    let info = told(served)?;
+    Ok(NodeInfo { topology: anywhere::name(info.topology), ..info })
+}
+
 /// Asked of the plugin; where it cannot answer, what it said last or what the configuration says, so that a node can always be
 /// registered for teardown.
-pub(crate) fn info(served: &Served) -> Result<NodeInfo, Refused> {
+fn told(served: &Served) -> Result<NodeInfo, Refused> {
     let config = &served.house.config;
     let Ok(generation) = served.driver.generation() else {
         let facts = NodeFacts { node: config.node.clone(), topology: config.topology.clone(), addresses: Vec::new() };

@@ -172,8 +172,7 @@ pub(crate) fn compare(image: &Image, size: u64, facts: &CreateFacts, class: &Cla
     if !facts.capacity.admits(size) {
         return differs(format!("it has {size} bytes, which is not in the range that is asked for"));
     }
-    // A copy that was made independent of its source has no `deep-flatten` any more.
-    if image.features.difference(Features::DEEP_FLATTEN) != class.features.difference(Features::DEEP_FLATTEN) {
+    if image.features != class.features {
         return differs("its `imageFeatures` are others".to_owned());
     }
     if image.data_pool != site.data_pool {

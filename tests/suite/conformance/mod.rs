@@ -17,6 +17,7 @@ mod limits;
 mod many;
 mod matrix;
 mod order;
+mod orders;
 mod paging;
 mod paths;
 mod publish;

@@ -109,6 +109,14 @@ fn loop_an_selinux_label_is_honoured_or_refused() {
         row("NodeStageVolume/FAILED_PRECONDITION").refuses(volume.stage(&daemon), "context");
         row("NodeStageVolume/selinux").holds(!is_mounted(&volume.staging), "it is not mounted without the label");
     }
+    // Nor is it published without the label where it was staged without one.
+    let plain = Volume { capability: mount(Mode::SingleNodeWriter), ..volume.clone() };
+    plain.stage(&daemon).unwrap();
+    row("NodePublishVolume/FAILED_PRECONDITION").refuses(volume.publish(&daemon, 0), label);
+    row("NodeStageVolume/selinux").holds(!is_mounted(&volume.target(0)), "it is not published without the label");
+    plain.publish(&daemon, 0).unwrap();
+    plain.unpublish(&daemon, 0).unwrap();
+    plain.unstage(&daemon).unwrap();
     daemon.assert_nothing_left();
 }
 

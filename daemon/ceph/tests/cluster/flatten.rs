@@ -1,10 +1,11 @@
 //! A copy that becomes independent has every byte of its source, whatever its object map says, and whoever writes to it meanwhile.
 
-use crate::fixture::{Shared, ceph, name, wish};
+use crate::fixture::{Shared, ceph, eventually, name, wish};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use windlass_ceph::{COPY_OF, Cluster, SnapshotAt};
+use windlass_ceph::{COPY_OF, CephError, Cluster, SnapshotAt};
+use windlass_plan::plugin::RefusalKind;
 use windlass_plan::rbd::{ImageWish, PoolAt, RbdName, Striping};
 
 const MIB: u64 = 1 << 20;
@@ -105,12 +106,16 @@ fn ceph_a_striped_copy_in_another_pool_with_a_snapshot_of_its_own_keeps_every_by
     ceph().rbd(&["import-diff", "--no-progress", folder.path().join("patch").to_str().unwrap(), "stripes/copy"]).unwrap();
     let grown = 2 * SIZE;
     cluster.resize(&at, &copy, grown).unwrap();
+    // As long as it has a snapshot it stays as it is, and so does the snapshot.
+    let refused = cluster.flatten(&at, &copy).unwrap_err();
+    assert!(refused.kind() == RefusalKind::Precondition && refused.to_string().contains("snapshots"), "{refused}");
+    assert!(exported("stripes/copy@early", folder.path()) == bytes, "its snapshot");
+    cluster.delete_snapshot(&at, &copy, &name("early")).unwrap();
     cluster.flatten(&at, &copy).unwrap();
     let info = ceph().rbd(&["info", "stripes/copy"]).unwrap();
     assert!(!info.contains("parent") && info.contains("stripe count: 3") && info.contains("stripes-data"), "{info}");
     changed.resize(grown as usize, 0);
     assert!(exported("stripes/copy", folder.path()) == changed, "the copy");
-    assert!(exported("stripes/copy@early", folder.path()) == bytes, "its snapshot");
     // What was zeros takes no room.
     let objects = ceph().rados(&["-p", "stripes-data", "ls"]).unwrap();
     let of_copy = objects.lines().filter(|object| object.contains(&cluster.stat(&at, &copy).unwrap().unwrap().identity.image)).count() as u64;
@@ -125,7 +130,7 @@ fn ceph_a_copy_is_made_independent_while_somebody_writes_to_it() {
     // It takes the lock again and again, all the time.
     let writes = ["bench", "--io-type", "write", "--io-size", "4K", "--io-threads", "1", "--io-pattern", "rand", "--io-total", "10G", "busy/copy"];
     let mut writer = ceph().beside("rbd", &writes);
-    crate::fixture::eventually("it writes", || ceph().rbd(&["status", "busy/copy"]).unwrap().contains("watcher=").then_some(()));
+    eventually("it writes", || ceph().rbd(&["status", "busy/copy"]).unwrap().contains("watcher=").then_some(()));
     let began = std::time::Instant::now();
     cluster.flatten(&at, &copy).unwrap();
     println!("independent after {:.1?}", began.elapsed());
@@ -165,27 +170,19 @@ fn ceph_a_copy_that_is_not_finished_is_left_to_who_finishes_it() {
 }
 
 #[test]
-fn ceph_what_the_snapshots_of_an_independent_copy_still_have_of_its_source_goes_with_them() {
+fn ceph_a_copy_that_is_made_independent_gets_no_snapshot_meanwhile() {
     let _shared = Shared::take();
-    let (at, cluster, folder) = (ceph().pool("kept"), ceph().cluster(), tempfile::tempdir().unwrap());
-    let bytes = content();
-    let copy = copied(&cluster, &at, &wish(SIZE), folder.path(), &bytes);
-    cluster.snapshot(&at, &copy, &name("windlass.base")).unwrap();
-    let third = SnapshotAt { at: &at, image: &copy, snapshot: &name("windlass.base") };
-    cluster.copy(third, &at, &name("third"), &wish(SIZE), None).unwrap();
-    cluster.flatten(&at, &copy).unwrap();
-    // The source goes, and stays in the trash for the snapshot's sake; the copy's own bytes are its own.
-    cluster.delete_snapshot(&at, &name("source"), &name("windlass.s")).unwrap();
-    cluster.delete(&at, &name("source")).unwrap();
-    assert_eq!(cluster.purge(&at, "", 10).unwrap().kept, 1);
-    for image in ["kept/copy", "kept/copy@windlass.base", "kept/third"] {
-        assert!(exported(image, folder.path()) == bytes, "{image}");
-    }
-    for image in ["copy", "third"] {
-        cluster.delete(&at, &name(image)).unwrap();
-    }
-    for _ in 0..5 {
-        println!("{:?}", cluster.purge(&at, "", 10));
-    }
-    assert_eq!(ceph().rbd(&["trash", "ls", "--all", "kept"]).unwrap(), "");
+    let (at, cluster, folder) = (ceph().pool("leased"), ceph().cluster(), tempfile::tempdir().unwrap());
+    let copy = copied(&cluster, &at, &wish(SIZE), folder.path(), &content());
+    let header = format!("rbd_header.{}", cluster.stat(&at, &copy).unwrap().unwrap().identity.image);
+    // Somebody else is at it, who was heard of a moment ago.
+    ceph().rados(&["-p", "leased", "lock", "get", &header, "windlass.flatten", "--lock-duration", "5"]).unwrap();
+    let refused = cluster.snapshot(&at, &copy, &name("early")).unwrap_err();
+    assert!(refused.kind() == RefusalKind::Unavailable && refused.to_string().contains("ask again"), "{refused}");
+    assert!(matches!(cluster.flatten(&at, &copy), Err(CephError::Flattened { .. })));
+    assert_eq!(cluster.snapshots(&at, &copy).unwrap(), []);
+    // And then not any more: what a death left ends by itself.
+    eventually("the lease ends", || cluster.flatten(&at, &copy).ok());
+    cluster.snapshot(&at, &copy, &name("early")).unwrap();
+    assert!(!ceph().rbd(&["info", "leased/copy"]).unwrap().contains("parent:"));
 }

@@ -136,6 +136,12 @@ pub(super) fn capabilities(field: &str, given: Vec<v1::VolumeCapability>) -> Res
     given.into_iter().enumerate().map(|(i, given)| capability(&format!("{field}[{i}]"), given)).collect()
 }
 
+/// What external-provisioner sent with GetCapacity until 2024, since the field had been required: it says nothing of how volumes are used.
+pub(super) fn no_use_in_particular() -> v1::VolumeCapability {
+    let mode = v1::volume_capability::AccessMode { mode: Mode::Unknown.into() };
+    v1::VolumeCapability { access_mode: Some(mode), access_type: Some(AccessType::Mount(v1::volume_capability::MountVolume::default())) }
+}
+
 pub(super) fn optional_capability(field: &str, given: Option<v1::VolumeCapability>) -> Result<Option<Capability>, BadRequest> {
     given.map(|given| capability(field, given)).transpose()
 }

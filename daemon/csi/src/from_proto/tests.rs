@@ -255,6 +255,21 @@ fn a_capability_is_understood_wholly_or_refused() {
     refuse(with_mode(AccessType::Mount(group), 1), "mount.volume_mount_group", "VOLUME_MOUNT_GROUP");
 }
 
+/// What external-provisioner asked until 2024.
+#[test]
+fn room_may_be_asked_for_with_a_capability_that_says_nothing_and_with_no_other_of_its_kind() {
+    let asked = |capabilities: &[v1::VolumeCapability]| capacity(v1::GetCapacityRequest { volume_capabilities: capabilities.to_vec(), ..Default::default() });
+    let nothing = with_mode(AccessType::Mount(mount("", &[])), 0);
+    assert_eq!(taken(asked(std::slice::from_ref(&nothing))).capabilities, []);
+    for (wrong, place) in [
+        (vec![with_mode(AccessType::Mount(mount("ext4", &[])), 0)], 0),
+        (vec![with_mode(AccessType::Block(BlockVolume {}), 0)], 0),
+        (vec![mounted("", &[]), nothing], 1),
+    ] {
+        check(asked(&wrong), &format!("volume_capabilities[{place}].access_mode.mode"), Kind::Invalid, "give SINGLE_NODE_WRITER (1), ");
+    }
+}
+
 #[test]
 fn sizes_are_positive_and_at_least_one_is_given() {
     let sizes = [(1, 0), (0, 1), (5, 5), (i64::MAX, i64::MAX), (2, 1)];

@@ -82,6 +82,7 @@ impl Kernel {
             shows: if mount.is_node { Shows::Node } else { Shows::Filesystem("ext4".to_owned()) },
             is_read_only: mount.is_read_only,
             is_superblock_read_only: !mount.is_node && self.devices[&mount.device].is_read_only,
+            label: None,
         }
     }
 
