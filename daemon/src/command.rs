@@ -6,6 +6,7 @@ pub(crate) mod devices;
 pub(crate) mod explain;
 pub(crate) mod ops;
 pub(crate) mod plugin;
+pub(crate) mod signing;
 pub(crate) mod status;
 
 use crate::admin::{Question, Reply};
