@@ -40,6 +40,11 @@ pub(crate) enum Question {
         /// Also over what an interrupted format left, and not only if it is blank.
         over_remains: bool,
     },
+    /// Note that a driver's next version may be lower than what has served.
+    AllowDowngrade {
+        /// The driver.
+        driver: String,
+    },
 }
 
 /// An answer.
@@ -98,6 +103,7 @@ fn reply(house: &Arc<House>, line: &str) -> Reply {
             let word = if over_remains { FormatState::AllowedOverRemains } else { FormatState::Allowed };
             answer::allow_format(house, driver.as_deref(), &volume, word).map(serde_json::to_value)
         }
+        Ok(Question::AllowDowngrade { driver }) => answer::allow_downgrade(house, &driver).map(serde_json::to_value),
         Err(error) => Err(format!("not a question of this version: {error}")),
     };
     match answer {

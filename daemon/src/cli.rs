@@ -47,7 +47,7 @@ enum Command {
         #[command(subcommand)]
         what: Explain,
     },
-    /// For those who write plugins
+    /// For those who write plugins, and those who let them in
     Plugin {
         #[command(subcommand)]
         deed: PluginDeed,
@@ -127,6 +127,63 @@ enum PluginDeed {
         /// A key of the driver's configuration, `KEY=VALUE`
         #[arg(long = "config")]
         config: Vec<String>,
+        /// A public key, or its file: the component must be signed by one of those that are given
+        #[arg(long = "key")]
+        keys: Vec<String>,
+    },
+    /// Make a pair of keys for signing: FILE and FILE.pub, as minisign has them
+    Keygen {
+        /// The secret key's file
+        file: PathBuf,
+        /// Do not ask for a password that protects the secret key (`WINDLASS_KEY_PASSWORD` answers in your stead)
+        #[arg(long)]
+        no_password: bool,
+        /// A table for people, or JSON for programs
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Sign a component: writes FILE.minisig
+    Sign {
+        /// The component
+        file: PathBuf,
+        /// The secret key's file, made by `keygen` or by minisign
+        #[arg(long)]
+        key: PathBuf,
+        /// What the signature says of the component, signed as well; the time and the file's name if left out
+        #[arg(long)]
+        comment: Option<String>,
+        /// A table for people, or JSON for programs
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Say whether a component is signed by one of the keys; fails if not
+    Verify {
+        /// The component
+        file: PathBuf,
+        /// A public key, or its file
+        #[arg(long = "key", required = true)]
+        keys: Vec<String>,
+        /// A table for people, or JSON for programs
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Show a component's digest and signature; nothing is compiled or run
+    Inspect {
+        /// The component
+        file: PathBuf,
+        /// A public key, or its file, to check the signature with
+        #[arg(long = "key")]
+        keys: Vec<String>,
+        /// A table for people, or JSON for programs
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Let a driver's next version be lower than one that has served, once
+    AllowDowngrade {
+        /// The driver
+        driver: String,
+        #[command(flatten)]
+        ask: Ask,
     },
     /// Make the folder of a new driver that works, with its tests and the SDK
     New {
@@ -158,9 +215,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Ops(ask) => command::ops::ops(&ask),
         Command::Devices(ask) => command::devices::devices(&ask),
         Command::Explain { what: Explain::Stage { request, driver, ask } } => command::explain::stage(&ask, driver, &request),
-        Command::Plugin { deed: PluginDeed::Check { file, output, config } } => command::plugin::check(&file, output, &config),
-        Command::Plugin { deed: PluginDeed::New { folder, vendor } } => command::starter::new(&folder, &vendor),
-        Command::Plugin { deed: PluginDeed::Test(arguments) } => command::rehearsal::run(&arguments),
+        Command::Plugin { deed } => plugin(deed),
         Command::Csi(arguments) => command::csi::run(&arguments),
     };
     match result {
@@ -169,5 +224,18 @@ pub(crate) fn run() -> ExitCode {
             eprintln!("windlass: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn plugin(deed: PluginDeed) -> anyhow::Result<()> {
+    match deed {
+        PluginDeed::Check { file, output, config, keys } => command::plugin::check(&file, output, &config, &keys),
+        PluginDeed::New { folder, vendor } => command::starter::new(&folder, &vendor),
+        PluginDeed::Test(arguments) => command::rehearsal::run(&arguments),
+        PluginDeed::Keygen { file, no_password, output } => command::signing::keygen(&file, no_password, output),
+        PluginDeed::Sign { file, key, comment, output } => command::signing::sign(&file, &key, comment, output),
+        PluginDeed::Verify { file, keys, output } => command::signing::verify(&file, &keys, output),
+        PluginDeed::Inspect { file, keys, output } => command::signing::inspect(&file, &keys, output),
+        PluginDeed::AllowDowngrade { driver, ask } => command::signing::allow_downgrade(&ask, driver),
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod ops;
 pub(crate) mod plugin;
 pub(crate) mod rehearsal;
+pub(crate) mod signing;
 pub(crate) mod starter;
 pub(crate) mod status;
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use windlass_plan::ids::{DriverName, NameError};
 use windlass_plan::paths::{HostPath, PathError, Root, Roots};
 use windlass_plan::request::Topology;
+use windlass_plugins::signature::KeyError;
 
 /// The `local` driver, part of the binary: `component = "embedded:local"`.
 pub(crate) const LOCAL: &[u8] = include_bytes!(env!("WINDLASS_LOCAL_WASM"));
@@ -34,6 +35,8 @@ struct RawConfig {
     run: PathBuf,
     /// One folder a driver with its `csi.sock`; kubelet expects /var/lib/kubelet/plugins.
     sockets: PathBuf,
+    /// Must components be signed?
+    signatures: Signatures,
     /// This node.
     node: RawNode,
     /// How much at once.
@@ -92,6 +95,16 @@ pub(crate) enum Role {
     Node,
 }
 
+/// Must a component that is a file be signed by a key that its driver's file names?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Signatures {
+    /// Yes.
+    Required,
+    /// No; nobody looks.
+    Off,
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self {
@@ -101,6 +114,7 @@ impl Default for RawConfig {
             state: "/var/lib/windlass".into(),
             run: "/run/windlass".into(),
             sockets: "/run/windlass/csi".into(),
+            signatures: Signatures::Required,
             node: RawNode::default(),
             limits: RawLimits::default(),
             kubelet: RawKubelet::default(),
@@ -130,6 +144,7 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     pub(crate) run: PathBuf,
     pub(crate) sockets: PathBuf,
+    pub(crate) signatures: Signatures,
     pub(crate) node: String,
     pub(crate) roots: Roots,
     pub(crate) topology: Topology,
@@ -160,6 +175,13 @@ pub(crate) enum ConfigError {
     Name { file: PathBuf, problem: NameError },
     #[error("{file}: `component` is {given:?}; it must be the absolute path of a component, \"embedded:local\" or \"embedded:rbd\"")]
     Component { file: PathBuf, given: String },
+    #[error(
+        "{file}: `keys` is missing, and this daemon takes signed components alone: name the public keys whose signatures the driver may run, \
+         `keys = [\"RW...\"]`, or set `signatures = \"off\"` in the daemon's own file"
+    )]
+    NoKeys { file: PathBuf },
+    #[error("{file}: `keys` has {given:?}, which {problem}")]
+    Key { file: PathBuf, given: String, problem: KeyError },
     #[error("{file}: `{key}` is {given}; it must be between {least} and {most}")]
     Range { file: PathBuf, key: &'static str, given: u64, least: u64, most: u64 },
     #[error("{file}: `{key}` has {given:?}; right are {right}")]
@@ -189,6 +211,8 @@ impl Config {
             state: folder.join("state"),
             run: folder.join("run"),
             sockets: folder.join("csi"),
+            // The plugin there is to be edited and replaced.
+            signatures: Signatures::Off,
             node: RawNode { roots: [folder.to_owned()].into_iter().chain(more_roots.iter().cloned()).collect(), ..RawNode::default() },
             ..RawConfig::default()
         };
@@ -242,6 +266,7 @@ impl Config {
             state: raw.state,
             run: raw.run,
             sockets: raw.sockets,
+            signatures: raw.signatures,
             node: name,
             roots: Roots::new(roots),
             topology: raw.node.topology,
@@ -307,6 +332,8 @@ mod tests {
     #[test]
     fn values_are_checked_and_named() {
         assert!(check("roles = []").unwrap_err().contains("controller"));
+        let error = check("signatures = \"on\"").unwrap_err();
+        assert!(error.contains("signatures") && error.contains("required") && error.contains("off"), "{error}");
         assert!(check("run = \"relative\"").unwrap_err().contains("`run` is not absolute"));
         assert!(check("[limits]\nprograms = 0").unwrap_err().contains("between 1 and 64"));
         assert!(check("[kubelet]\nregistry = \"registry\"").unwrap_err().contains("`kubelet.registry` is not absolute"));

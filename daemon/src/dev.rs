@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!("admin socket: {}", admin.display());
     println!("volumes are mounted beneath: {}", running.house.config.roots);
     println!("the plugin, to be replaced by a rename: {}", folder.join("plugins/local.wasm").display());
+    println!("signatures are off: whatever is renamed there is taken");
     running.wait()?;
     println!("taking everything down");
     let left = take_down(&running, &folder);

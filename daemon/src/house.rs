@@ -19,7 +19,9 @@ use windlass_plugins::cache::Cache;
 use windlass_plugins::child::Binary;
 use windlass_plugins::component::Source;
 use windlass_plugins::driver::Driver;
+use windlass_plugins::floor::FloorError;
 use windlass_plugins::generation::{DriverSpec, Workshop};
+use windlass_plugins::signature::{self, Trust};
 use windlass_wire::effects::BackEnd;
 use windlass_wire::worker::Surveyed;
 
@@ -52,6 +54,8 @@ pub(crate) struct House {
 struct Seen {
     spec: Result<DriverSpec, String>,
     component: Option<FileState>,
+    /// The file of its signature, where one is asked for: it may come before the component, or after it.
+    signature: Option<FileState>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -72,6 +76,7 @@ impl House {
         let folder = |path: PathBuf| folders.create(&path).with_context(|| format!("cannot make the folder {}", path.display()));
         folder(config.run.clone())?;
         folder(config.state.join("drivers"))?;
+        folder(config.state.join("versions"))?;
         let binary = Binary::current();
         let engine = if config.has(Role::Node) {
             let settings = Settings {
@@ -129,8 +134,9 @@ impl House {
         let mut new = Vec::new();
         for name in names.into_iter().filter(|name| !known.contains(name)) {
             // Read before the table is locked: everybody who asks for anything looks into it.
-            let memory = self.config.state.join("drivers").join(format!("{name}.json"));
-            let served = Arc::new(Served::new(Driver::new(name.clone(), self.workshop.clone(), memory), self.clone()));
+            let kept = |folder: &str| self.config.state.join(folder).join(format!("{name}.json"));
+            let driver = Driver::new(name.clone(), self.workshop.clone(), kept("drivers"), kept("versions"));
+            let served = Arc::new(Served::new(driver, self.clone()));
             self.drivers.write().unwrap_or_else(PoisonError::into_inner).insert(name, served.clone());
             new.push(served);
         }
@@ -162,19 +168,15 @@ impl House {
                 granted.extend(back_ends(&serving.spec.grants));
             }
             let spec = config::driver(&file, &name, &self.config).map_err(|error| error.to_string());
-            let component = match &spec {
-                Ok(DriverSpec { source: Source::File(path), grants, .. }) => {
+            let mut seen = Seen { spec, component: None, signature: None };
+            if let Ok(spec) = &seen.spec {
+                granted.extend(back_ends(&spec.grants));
+                if let Source::File(path) = &spec.source {
                     watched.extend(path.parent().map(PathBuf::from));
-                    granted.extend(back_ends(grants));
-                    file_state(path)
+                    seen.component = file_state(path);
+                    seen.signature = matches!(spec.trust, Trust::Keys(_)).then(|| file_state(&signature::beside(path))).flatten();
                 }
-                Ok(spec) => {
-                    granted.extend(back_ends(&spec.grants));
-                    None
-                }
-                Err(_) => None,
-            };
-            let seen = Seen { spec, component };
+            }
             if self.lock_looked_at().get(&name) == Some(&seen) {
                 continue;
             }
@@ -276,6 +278,17 @@ impl House {
         if has_any {
             self.look_now();
         }
+    }
+
+    /// Lets the driver's next version be lower than what has served, and looks at once whether one waits; says what has served.
+    pub(crate) fn allow_downgrade(&self, served: &Served) -> Result<Option<String>, FloorError> {
+        let highest = served.driver.allow_downgrade()?;
+        if served.driver.is_refused() {
+            let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+            self.lock_looked_at().remove(served.driver.name());
+            self.look_now();
+        }
+        Ok(highest)
     }
 
     /// All drivers.

@@ -2,7 +2,7 @@
 
 use crate::admin;
 use crate::authority::Named;
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, Signatures};
 use crate::health::HealthService;
 use crate::house::House;
 use crate::http;
@@ -67,6 +67,9 @@ impl Running {
     pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
         own_folder(&config.run, "run")?;
         let lock = lock(&config.run)?;
+        if config.signatures == Signatures::Off {
+            tracing::warn!("SIGNATURES ARE OFF: whoever can write a component's file decides what runs in the sandbox; no `keys` are looked at");
+        }
         let house = House::build(config)?;
         // A thread a call that waits: as many as volumes may hang, and then some. They cost a stack each, only while they wait.
         let runtime =

@@ -1,6 +1,7 @@
 //! A plugin is replaced while it serves: no call fails, a bad one never replaces a good one.
 
 mod load;
+mod signed;
 
 use harness::{DRIVER, Daemon, Endpoint, Setup, Volume, block, component, eventually, process};
 use load::Tally;

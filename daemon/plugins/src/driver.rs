@@ -1,5 +1,6 @@
 //! One driver: the generation that serves, the reason why a later one does not, and what is remembered of it across restarts.
 
+use crate::floor::{Floor, FloorError};
 use crate::generation::{DriverSpec, Generation, LoadError, Promise, Workshop};
 use crate::memory::Memory;
 pub use crate::memory::Remembered;
@@ -16,6 +17,7 @@ pub struct Driver {
     name: DriverName,
     workshop: Workshop,
     memory: Arc<Memory>,
+    floor: Floor,
     current: ArcSwapOption<Generation>,
     // Held for a moment only, and never while anything is done: async code asks too.
     state: Mutex<State>,
@@ -68,11 +70,12 @@ impl std::fmt::Debug for Generation {
 }
 
 impl Driver {
-    /// A driver of which nothing is loaded yet. `memory` is the file for [`Remembered`].
-    pub fn new(name: DriverName, workshop: Workshop, memory: PathBuf) -> Self {
+    /// A driver of which nothing is loaded yet. `memory` is the file for [`Remembered`], `floor` the one for the highest version that served.
+    pub fn new(name: DriverName, workshop: Workshop, memory: PathBuf, floor: PathBuf) -> Self {
+        let floor = Floor::new(name.to_string(), floor);
         let memory = Memory::open(name.to_string(), memory);
         let state = State { spec: None, advertised: None, refused: None, generations: 0, has_tried: false, reloaded: None };
-        Self { name, workshop, memory, current: ArcSwapOption::empty(), state: Mutex::new(state), loading: Mutex::new(()) }
+        Self { name, workshop, memory, floor, current: ArcSwapOption::empty(), state: Mutex::new(state), loading: Mutex::new(()) }
     }
 
     /// Its name.
@@ -113,7 +116,7 @@ impl Driver {
             (state.generations, state.advertised.clone())
         };
         let promise = advertised.as_ref().map(|old| Promise { exports: &old.exports, clones: old.clones, vendor: &old.vendor });
-        let loaded = Generation::load(&self.workshop, spec, number, promise);
+        let loaded = Generation::load(&self.workshop, spec, number, promise, Some(&self.floor));
         match loaded {
             Ok(generation) => {
                 let generation = Arc::new(generation);
@@ -166,6 +169,16 @@ impl Driver {
             Some(Refused { reason: "its drivers.d file is gone; it is kept for teardown alone".to_owned(), at: SystemTime::now(), may_pass: false });
         drop(state);
         self.current.store(None);
+    }
+
+    /// The operator's word that the next version may be lower than what has served; says which that is. Waits for the disk.
+    pub fn allow_downgrade(&self) -> Result<Option<String>, FloorError> {
+        self.floor.allow_lower()
+    }
+
+    /// Was the latest load refused?
+    pub fn is_refused(&self) -> bool {
+        self.lock().refused.is_some()
     }
 
     /// Was the latest load refused for a reason that may have passed, more than `age` ago?

@@ -5,7 +5,9 @@ use crate::child::Binary;
 use crate::compile::{self, CompileError};
 use crate::component::{ReadError, Source};
 use crate::conversation::Perform;
+use crate::floor::{Floor, FloorError};
 use crate::process::{Launcher, PluginError, Process};
+use crate::signature::{self, Origin, SignatureError, Trust};
 use std::process::ExitStatus;
 use windlass_plan::effect::{Effect, EffectAnswer, EffectError};
 use windlass_plan::grants::Grants;
@@ -21,6 +23,8 @@ pub struct DriverSpec {
     pub name: DriverName,
     /// Its component.
     pub source: Source,
+    /// Whose components it takes, where its own is a file.
+    pub trust: Trust,
     /// What it may.
     pub grants: Grants,
     /// How much it may.
@@ -50,6 +54,8 @@ pub struct Generation {
     pub number: u64,
     /// The component's SHA-256.
     pub digest: String,
+    /// Who vouches for it.
+    pub origin: Origin,
     /// What it says of itself.
     pub description: Description,
     /// What its type says.
@@ -65,6 +71,12 @@ pub enum LoadError {
     /// It could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It is not signed by anybody whom the operator allows.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// A higher version has served, or it is not known which has.
+    #[error(transparent)]
+    Version(#[from] FloorError),
     /// It could not be compiled.
     #[error("{}", chain(.0))]
     Compile(#[from] CompileError),
@@ -130,7 +142,10 @@ impl LoadError {
             LoadError::Compile(CompileError::Refused(_)) => false,
             LoadError::Compile(_) => true,
             LoadError::Proof { source, .. } => matches!(source, PluginError::Lost | PluginError::Start(_) | PluginError::BackingOff(_)),
+            LoadError::Version(FloorError::Unwritten { .. }) => true,
             LoadError::Read(_)
+            | LoadError::Signature(_)
+            | LoadError::Version(_)
             | LoadError::NotGranted { .. }
             | LoadError::Configuration { .. }
             | LoadError::UnknownKey { .. }
@@ -152,9 +167,17 @@ pub struct Promise<'a> {
 }
 
 impl Generation {
-    /// Reads, compiles, checks against the grants, starts and asks: every arrow of a plugin's life before it serves.
-    pub fn load(workshop: &Workshop, spec: &DriverSpec, number: u64, promise: Option<Promise<'_>>) -> Result<Self, LoadError> {
+    /// Reads, checks who signed it, compiles, checks against the grants, starts and asks: every arrow of a plugin's life before it serves.
+    ///
+    /// The bytes that are compiled are those whose signature was checked. `floor` is where the versions that served are noted; where
+    /// nobody vouches for what a component says of itself, its version is not held against it.
+    pub fn load(workshop: &Workshop, spec: &DriverSpec, number: u64, promise: Option<Promise<'_>>, floor: Option<&Floor>) -> Result<Self, LoadError> {
         let component = spec.source.read()?;
+        let origin = match (&spec.source, &spec.trust) {
+            (Source::Embedded(_), _) => Origin::Embedded,
+            (Source::File(_), Trust::Anybody) => Origin::Unchecked,
+            (Source::File(path), Trust::Keys(keys)) => Origin::Signed(signature::check(&component, path, keys)?),
+        };
         let code = compile::code(workshop, &component, spec.uid)?;
         check_imports(&code.inspection, &spec.grants)?;
         if let Some(gone) = promise.and_then(|promise| promise.exports.iter().find(|export| !code.inspection.exports.contains(export))) {
@@ -176,7 +199,11 @@ impl Generation {
         if let Some(promise) = promise.filter(|promise| promise.vendor != description.vendor) {
             return Err(LoadError::Vendor { found: description.vendor, serving: promise.vendor.to_owned() });
         }
-        Ok(Self { number, digest: component.digest, description, inspection: code.inspection, spec: spec.clone(), process })
+        // Last: what is noted here is about to serve.
+        if let (Origin::Signed(_), Some(floor)) = (&origin, floor) {
+            floor.admit(&description.version)?;
+        }
+        Ok(Self { number, digest: component.digest, origin, description, inspection: code.inspection, spec: spec.clone(), process })
     }
 
     /// Calls an export in a fresh instance; the calling thread performs its effects.

@@ -11,6 +11,7 @@ use windlass_plan::effect::Background;
 use windlass_plan::format::{FormatNote, FormatState};
 use windlass_plan::ids::VolumeId;
 use windlass_plan::lower;
+use windlass_plugins::signature::Origin;
 use windlass_wire::effects::BackEnd;
 
 pub(super) fn status(house: &Arc<House>) -> Status {
@@ -22,6 +23,7 @@ pub(super) fn status(house: &Arc<House>) -> Status {
         instance: house.config.instance.clone(),
         node: house.config.node.clone(),
         roles: house.config.roles.clone(),
+        signatures: house.config.signatures,
         workers_idle: house.engine.as_ref().map(|engine| engine.idle_workers()).unwrap_or_default(),
         workers_stuck: (house.engine.as_ref().map(|engine| engine.stuck_workers()).unwrap_or_default().into_iter())
             .map(|(pid, age)| StuckWorker { pid, seconds: age.as_secs_f64() })
@@ -74,6 +76,11 @@ fn driver(served: &Served, records: &[Record]) -> Driver {
         version: view.advertised.as_ref().map(|said| said.version.clone()),
         generation: view.generation.as_ref().map(|generation| generation.number),
         digest: view.generation.as_ref().map(|generation| generation.digest.clone()),
+        origin: view.generation.as_ref().map(|generation| origin(&generation.origin)),
+        comment: view.generation.as_ref().and_then(|generation| match &generation.origin {
+            Origin::Signed(signer) => Some(signer.comment.clone()),
+            Origin::Embedded | Origin::Unchecked => None,
+        }),
         exports: view.advertised.map(|said| said.exports).unwrap_or_default(),
         refused: view.refused.map(|refused| refused.reason),
         load_ms: view.reloaded.map(|(_, took)| took.as_secs_f64() * 1000.0),
@@ -90,6 +97,14 @@ fn driver(served: &Served, records: &[Record]) -> Driver {
             Standing::Refused(why) => format!("refused: {why}"),
             Standing::Failed(why) => format!("not shown: {why}"),
         }),
+    }
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Embedded => "embedded".to_owned(),
+        Origin::Unchecked => "unchecked".to_owned(),
+        Origin::Signed(signer) => format!("key {}", signer.key),
     }
 }
 
@@ -150,6 +165,22 @@ pub(super) fn explain_stage(house: &Arc<House>, driver: Option<&str>, request: &
         source: source.to_string(),
         is_ours: plan.is_ours,
         steps: steps.into_iter().map(|step| ExplainedStep { name: step.name().to_owned(), undo: step.undo(key), step }).collect(),
+    })
+}
+
+/// Notes that the driver's next version may be lower than what has served, and has it tried at once; says what came of it.
+pub(super) fn allow_downgrade(house: &Arc<House>, driver: &str) -> Result<String, String> {
+    let served = named(house, Some(driver))?;
+    let highest = house.allow_downgrade(&served).map_err(|error| error.to_string())?;
+    let words = match highest {
+        Some(highest) => format!("version {highest} of {driver} has served; the next version that is another one may be lower"),
+        None => format!("the note of what version of {driver} has served was damaged, and is gone; any version may serve next"),
+    };
+    let view = served.driver.view();
+    Ok(match (view.generation, view.refused) {
+        (_, Some(refused)) => format!("{words}. The component there is refused: {}", refused.reason),
+        (Some(generation), None) => format!("{words}. Version {} serves", generation.description.version),
+        (None, None) => words,
     })
 }
 

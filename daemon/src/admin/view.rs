@@ -13,6 +13,8 @@ pub(crate) struct Status {
     pub(crate) instance: String,
     pub(crate) node: String,
     pub(crate) roles: Vec<crate::config::Role>,
+    /// Must components be signed?
+    pub(crate) signatures: crate::config::Signatures,
     pub(crate) workers_idle: Vec<u32>,
     /// Workers whose call is answered and whose volume's device does not let go of them.
     pub(crate) workers_stuck: Vec<StuckWorker>,
@@ -47,6 +49,10 @@ pub(crate) struct Driver {
     pub(crate) version: Option<String>,
     pub(crate) generation: Option<u64>,
     pub(crate) digest: Option<String>,
+    /// Who vouches for the component: `embedded`, `unchecked`, or `key ID`.
+    pub(crate) origin: Option<String>,
+    /// What the signature says of it, signed as well.
+    pub(crate) comment: Option<String>,
     pub(crate) exports: Vec<String>,
     pub(crate) refused: Option<String>,
     pub(crate) load_ms: Option<f64>,

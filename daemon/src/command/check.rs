@@ -1,7 +1,7 @@
 //! `windlass check`: is this node fit to run the daemon? Looks, and changes nothing.
 
 use super::{Output, print_json, print_table};
-use crate::config::{self, Config, Role};
+use crate::config::{self, Config, Role, Signatures};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use windlass_linux::{Tools, privileges};
@@ -126,6 +126,10 @@ fn of_configuration(config: &Config, add: &mut impl FnMut(&'static str, Found, S
         }
         Ok(_) => add("state", Found::Ok, config.state.display().to_string()),
         Err(error) => add("state", Found::Missing, format!("{}: {error}", config.state.display())),
+    }
+    match config.signatures {
+        Signatures::Required => add("signatures", Found::Ok, "components have to be signed".to_owned()),
+        Signatures::Off => add("signatures", Found::Lacking, "off: whoever can write a component's file decides what runs in the sandbox".to_owned()),
     }
     if let Some(registry) = &config.registry {
         let words = format!("{}; kubelet makes it when it starts", registry.display());

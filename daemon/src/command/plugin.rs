@@ -1,5 +1,6 @@
 //! `windlass plugin check`: what a vendor runs before shipping. The component is compiled, started and asked, as the daemon would.
 
+use super::signing::{State, public_keys};
 use super::{Output, print, print_json};
 use crate::config;
 use crate::served::Served;
@@ -15,13 +16,16 @@ use windlass_plugins::cache::Cache;
 use windlass_plugins::child::Binary;
 use windlass_plugins::component::Source;
 use windlass_plugins::driver::Remembered;
+use windlass_plugins::floor::is_version;
 use windlass_plugins::generation::{DriverSpec, Generation, Workshop};
+use windlass_plugins::signature::Trust;
 use windlass_wire::plugin::Limits;
 
 #[derive(serde::Serialize)]
 struct Checked {
     component: String,
     digest: String,
+    signature: State,
     vendor: String,
     version: String,
     exports: Vec<String>,
@@ -31,10 +35,13 @@ struct Checked {
     configuration: Vec<String>,
     secrets: Vec<String>,
     missing_walls: Vec<String>,
+    /// Can its version be compared with others? Where signatures are required it has to be.
+    has_comparable_version: bool,
 }
 
-/// Checks a component.
-pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow::Result<()> {
+/// Checks a component; with keys its signature as well.
+pub(crate) fn check(file: &Path, output: Output, settings: &[String], keys: &[String]) -> anyhow::Result<()> {
+    let keys = public_keys(keys)?;
     let folder = Scratch::new()?;
     let path = std::fs::canonicalize(file).with_context(|| format!("cannot find {}", file.display()))?;
     let name = DriverName::parse("plugin-check")?;
@@ -42,7 +49,8 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
     let spec = DriverSpec {
         uid: config::uid("plugin check", &name),
         name,
-        source: Source::File(path),
+        source: Source::File(path.clone()),
+        trust: if keys.is_empty() { Trust::Anybody } else { Trust::Keys(keys.clone()) },
         // Nothing is done in it: `describe` and `probe` have no effects.
         grants: Grants {
             files: [("any".to_owned(), HostPath::parse("/nonexistent")?)].into(),
@@ -54,7 +62,8 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
         config,
     };
     let workshop = Workshop { binary: Binary::current(), cache: Cache::open(&folder.0, "check")?, death_words: windlass_sandbox::death_words };
-    let generation = Generation::load(&workshop, &spec, 1, None).map_err(|error| anyhow::anyhow!("{} would be refused: {error}", file.display()))?;
+    let generation = Generation::load(&workshop, &spec, 1, None, None).map_err(|error| anyhow::anyhow!("{} would be refused: {error}", file.display()))?;
+    let signature = State::of(&spec.source.read()?, &path, &keys);
     let said = Remembered {
         vendor: generation.description.vendor.clone(),
         version: generation.description.version.clone(),
@@ -72,6 +81,8 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
     let checked = Checked {
         component: file.display().to_string(),
         digest: generation.digest.clone(),
+        signature,
+        has_comparable_version: is_version(&said.version),
         vendor: said.vendor,
         version: said.version,
         exports: said.exports,
@@ -87,12 +98,16 @@ pub(crate) fn check(file: &Path, output: Output, settings: &[String]) -> anyhow:
     }
     print(&format!("{} would be taken: {} {}", checked.component, checked.vendor, checked.version))?;
     print(&format!(
-        "  sha256   {}\n  exports  {}\n  imports  {} (`log` and `config` are always there; any other is to be granted)\n  code     {}",
+        "  sha256     {}\n  signature  {}\n  exports    {}\n  imports    {} (`log` and `config` are always there; any other is to be granted)\n  code       {}",
         checked.digest,
+        checked.signature.words(),
         checked.exports.join(" "),
         checked.imports.join(" "),
         super::size(checked.code_bytes)
     ))?;
+    if !checked.has_comparable_version {
+        print("  its version is not like 1.2.3 (semver.org): where signatures are required it would be refused")?;
+    }
     for (title, lines) in [
         ("advertised of it", &checked.capabilities),
         ("configuration", &checked.configuration),

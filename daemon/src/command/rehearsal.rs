@@ -23,6 +23,7 @@ use windlass_plugins::child::Binary;
 use windlass_plugins::component::Source;
 use windlass_plugins::generation::{DriverSpec, Generation, Workshop};
 use windlass_plugins::process::PluginError;
+use windlass_plugins::signature::Trust;
 use windlass_wire::effects::BackEnd;
 use windlass_wire::plugin::Limits;
 
@@ -143,6 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         uid: config::uid("plugin test", &name),
         name,
         source: Source::File(path),
+        trust: Trust::Anybody,
         // No cluster is there: what drivers of images do in one is for the SDK's harness.
         grants: Grants {
             files: files.clone(),
@@ -154,7 +156,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         config: settings("--config", &arguments.config)?,
     };
     let workshop = Workshop { binary: Binary::current(), cache: Cache::open(scratch.path(), "test")?, death_words: windlass_sandbox::death_words };
-    let generation = Generation::load(&workshop, &spec, 1, None).map_err(|error| anyhow::anyhow!("{} would be refused: {error}", arguments.file.display()))?;
+    let generation =
+        Generation::load(&workshop, &spec, 1, None, None).map_err(|error| anyhow::anyhow!("{} would be refused: {error}", arguments.file.display()))?;
     let effects = EffectsProcesses::new(Binary::current(), config::storage_uid("plugin test"));
     effects.allow(files.into_values().map(BackEnd::Folder).collect());
     let parameters = settings("--parameter", &arguments.parameters)?;

@@ -4,6 +4,7 @@ use super::{Output, ask, print, print_json, print_table, size};
 use crate::admin::Question;
 use crate::admin::view::{DriverState, Status};
 use crate::cli::Ask;
+use crate::config::Signatures;
 
 /// All at a glance.
 pub(crate) fn status(from: &Ask) -> anyhow::Result<()> {
@@ -21,6 +22,9 @@ pub(crate) fn status(from: &Ask) -> anyhow::Result<()> {
         status.node,
         status.workers_idle.len()
     ))?;
+    if status.signatures == Signatures::Off {
+        print("SIGNATURES ARE OFF: components are taken from whoever can write their files")?;
+    }
     for driver in &status.drivers {
         let version = driver.version.as_deref().unwrap_or("?");
         print(&format!("driver {}: {}, version {version}, {} volumes", driver.name, words(driver.state), driver.volumes))?;
@@ -70,13 +74,14 @@ pub(crate) fn drivers(from: &Ask) -> anyhow::Result<()> {
                 driver.version.clone().unwrap_or_else(none),
                 driver.generation.map_or_else(none, |number| number.to_string()),
                 driver.digest.as_ref().map_or_else(none, |digest| digest.chars().take(12).collect()),
+                driver.origin.clone().unwrap_or_else(none),
                 driver.pid.map_or_else(|| "idle".to_owned(), |pid| pid.to_string()),
                 driver.exports.join(" "),
                 driver.volumes.to_string(),
             ]
         })
         .collect();
-    print_table(&["DRIVER", "STATE", "VERSION", "GENERATION", "COMPONENT", "PROCESS", "EXPORTS", "VOLUMES"], rows)?;
+    print_table(&["DRIVER", "STATE", "VERSION", "GENERATION", "COMPONENT", "BY", "PROCESS", "EXPORTS", "VOLUMES"], rows)?;
     for driver in &status.drivers {
         if let Some(refused) = &driver.refused {
             print(&format!("{}: refused: {refused}", driver.name))?;

@@ -1,6 +1,6 @@
 //! `drivers.d/NAME.toml`: one driver's component, what it may, how much, and what its plugin reads.
 
-use super::{Config, ConfigError, LOCAL, RBD, host_path, in_range, read, uid};
+use super::{Config, ConfigError, LOCAL, RBD, Signatures, host_path, in_range, read, uid};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +11,7 @@ use windlass_plan::rbd::RbdName;
 use windlass_plan::request::Context;
 use windlass_plugins::component::Source;
 use windlass_plugins::generation::DriverSpec;
+use windlass_plugins::signature::{Key, MOST_KEYS, Trust};
 use windlass_wire::plugin::Limits;
 
 /// `drivers.d/NAME.toml` as it is written.
@@ -19,6 +20,9 @@ use windlass_wire::plugin::Limits;
 struct RawDriver {
     /// The component's path, `embedded:local` or `embedded:rbd`.
     component: String,
+    /// Public keys of minisign: who may sign the component.
+    #[serde(default)]
+    keys: Vec<String>,
     /// What the driver may.
     #[serde(default)]
     grants: RawGrants,
@@ -150,6 +154,7 @@ pub(crate) fn driver(file: &Path, name: &DriverName, config: &Config) -> Result<
         path if path.starts_with('/') => Source::File(path.into()),
         given => return Err(ConfigError::Component { file: owned(), given: given.to_owned() }),
     };
+    let trust = trust(file, &raw.keys, &source, config.signatures)?;
     let mut grants = Grants { is_static_allowed: raw.grants.is_static, ..Grants::default() };
     for (name, cluster) in &raw.grants.rbd {
         let parsed = RbdName::parse(name).map_err(|_| ConfigError::Cluster {
@@ -188,12 +193,47 @@ pub(crate) fn driver(file: &Path, name: &DriverName, config: &Config) -> Result<
     };
     let config_table: Context = raw.config.into_iter().map(|(key, value)| (key, value.into_text())).collect();
     let uid = uid(&config.instance, name);
-    Ok(DriverSpec { name: name.clone(), source, grants, limits, config: config_table, max_volumes_per_node, uid })
+    Ok(DriverSpec { name: name.clone(), source, trust, grants, limits, config: config_table, max_volumes_per_node, uid })
+}
+
+/// Keys are held to their form also where nobody asks for them: a typing error is found when it is made.
+fn trust(file: &Path, keys: &[String], source: &Source, signatures: Signatures) -> Result<Trust, ConfigError> {
+    in_range(file, "keys", keys.len() as u64, 0, MOST_KEYS as u64)?;
+    let parse = |given: &String| Key::parse(given).map_err(|problem| ConfigError::Key { file: file.to_owned(), given: given.clone(), problem });
+    let keys = keys.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    match (signatures, source) {
+        (Signatures::Off, _) => Ok(Trust::Anybody),
+        (Signatures::Required, Source::File(_)) if keys.is_empty() => Err(ConfigError::NoKeys { file: file.to_owned() }),
+        (Signatures::Required, _) => Ok(Trust::Keys(keys)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_component_needs_a_key_where_signatures_are_required() {
+        const KEY: &str = "RWQksxTfdUv1q03y2SPLm6VT26aEIRH+bLcUR0wie8w2eNA6ajiWu/K+";
+        let folder = tempfile::tempdir().unwrap();
+        let off = Config::dev(folder.path(), &[]).unwrap();
+        let required = Config { signatures: Signatures::Required, ..off.clone() };
+        let file = folder.path().join("x.toml");
+        let name = driver_of(&file).unwrap().unwrap();
+        let check = |config: &Config, text: &str| {
+            std::fs::write(&file, text).unwrap();
+            driver(&file, &name, config).map(|spec| spec.trust).map_err(|error| error.to_string())
+        };
+        let error = check(&required, "component = \"/p\"").unwrap_err();
+        assert!(error.contains("x.toml: `keys` is missing") && error.contains("signatures = \"off\""), "{error}");
+        assert_eq!(check(&required, "component = \"embedded:local\""), Ok(Trust::Keys(Vec::new())));
+        assert_eq!(check(&off, "component = \"/p\""), Ok(Trust::Anybody));
+        let keys = |keys: &str| check(&required, &format!("component = \"/p\"\nkeys = [{keys}]"));
+        assert_eq!(keys(&format!("{KEY:?}")), Ok(Trust::Keys(vec![Key::parse(KEY).unwrap()])));
+        assert!(keys("\"RWno\"").unwrap_err().contains("x.toml: `keys` has \"RWno\", which is no public key"));
+        assert!(check(&off, "component = \"/p\"\nkeys = [\"RWno\"]").unwrap_err().contains("`keys`"));
+        assert!(keys(&format!("{KEY:?},").repeat(17)).unwrap_err().contains("`keys` is 17; it must be between 0 and 16"));
+    }
 
     #[test]
     fn a_driver_file_is_held_to_the_same_rules() {
