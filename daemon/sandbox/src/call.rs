@@ -144,6 +144,12 @@ impl Call {
         store
     }
 
+    /// Makes it the store of this call, whose time begins now; what its instance has used so far stays used.
+    pub(crate) fn begin(&mut self, link: Link, name: &'static str, nature: Nature) {
+        self.deadline = Instant::now() + Duration::from_millis(self.shared.limits.call_ms);
+        (self.link, self.name, self.nature) = (Some(link), name, nature);
+    }
+
     /// May it go on?
     pub(crate) fn alive(&self) -> Result<(), Ended> {
         if Instant::now() >= self.deadline { Err(Ended::TimedOut) } else { Ok(()) }

@@ -5,7 +5,7 @@ use crate::bindings::windlass::plugin::types::Refusal;
 use crate::call::Call;
 use crate::{from_wit, to_wit};
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::{Instance, InstancePre};
 use windlass_plan::plugin::{CallFailure, PluginAnswer, PluginCall};
 
 /// A component that was loaded and linked.
@@ -58,9 +58,15 @@ impl Exports {
         Ok(())
     }
 
-    /// Calls an export.
-    pub(crate) fn call(&self, store: &mut Store<Call>, call: PluginCall) -> Result<PluginAnswer, CallFailure> {
-        let answered = self.answer(store, call);
+    /// An instance for one call. What the component does when it starts is done here.
+    pub(crate) fn instantiate(&self, store: &mut Store<Call>) -> wasmtime::Result<Instance> {
+        self.component.instantiate(store)
+    }
+
+    /// Calls an export of this instance, or of one that is made for it now.
+    pub(crate) fn call(&self, store: &mut Store<Call>, instance: Option<Instance>, call: PluginCall) -> Result<PluginAnswer, CallFailure> {
+        let instance = instance.map_or_else(|| self.instantiate(store), Ok);
+        let answered = instance.and_then(|instance| self.answer(store, &instance, call));
         match answered {
             Ok(answer) => {
                 store.data_mut().flush_output();
@@ -70,22 +76,21 @@ impl Exports {
         }
     }
 
-    fn answer(&self, store: &mut Store<Call>, call: PluginCall) -> Answered {
-        let instance = self.component.instantiate(&mut *store)?;
+    fn answer(&self, store: &mut Store<Call>, instance: &Instance, call: PluginCall) -> Answered {
         let s = &mut *store;
         /// Looks a group up, which a component need not have.
         macro_rules! group {
             ($name:ident) => {{
                 let Some(group) = &self.$name else { return Ok(Err(CallFailure::NotExported)) };
-                group.load(&mut *s, &instance)?
+                group.load(&mut *s, instance)?
             }};
         }
         Ok(match call {
             PluginCall::Describe => {
-                let driver = self.driver.load(&mut *s, &instance)?;
+                let driver = self.driver.load(&mut *s, instance)?;
                 Ok(PluginAnswer::Described(from_wit::description(driver.call_describe(s)?)))
             }
-            PluginCall::Probe => said(self.driver.load(&mut *s, &instance)?.call_probe(s)?, |ready| Ok(PluginAnswer::Ready(ready))),
+            PluginCall::Probe => said(self.driver.load(&mut *s, instance)?.call_probe(s)?, |ready| Ok(PluginAnswer::Ready(ready))),
             PluginCall::Attach(facts) => said(group!(node).call_attach(s, &to_wit::volume_facts(facts))?, |plan| from_wit::plan(plan).map(PluginAnswer::Plan)),
             PluginCall::NodeInfo(facts) => {
                 said(group!(node).call_node_info(s, &to_wit::node_facts(facts))?, |info| from_wit::node_info(info).map(PluginAnswer::NodeInfo))

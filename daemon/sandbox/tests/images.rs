@@ -70,7 +70,7 @@ fn made(effect: &RbdEffect) -> Result<EffectAnswer, EffectError> {
 fn plugin_inspection_of_the_rbd_driver_names_what_it_has() {
     let (_, mut inspection) = code(RBD);
     inspection.exports.sort();
-    assert_eq!(inspection.exports, ["controller", "driver", "node", "publishing", "snapshots"]);
+    assert_eq!(inspection.exports, ["controller", "driver", "modification", "node", "publishing", "snapshots"]);
     assert!(inspection.imports.contains(&"rbd".to_owned()) && !inspection.imports.contains(&"files".to_owned()), "{inspection:?}");
 }
 
